@@ -1,0 +1,374 @@
+// tandem/cancel.hpp: time limits and protection: timeout, try_timeout, deadline, shield, finally, with_resource.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, use_task.hpp, run.hpp, detail/await_tree.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "asio.hpp"
+#include "clock.hpp"
+#include "exceptions.hpp"
+#include "run.hpp"
+#include "task.hpp"
+
+#include "detail/gcc12.hpp"
+#include "detail/group.hpp"
+#include "detail/result.hpp"
+
+#include <chrono>
+#include <exception>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace tandem::inline TANDEM_CONFIG {
+
+/// `co_await timeout(2s, fetch())`: the awaitable's result, or `timed_out` when the time is up.
+///
+/// The clock starts with the co_await. When it runs out, the awaitable is stopped; `timed_out` is thrown once it has
+/// cleaned up. What arrives in time is never dropped: a value that the awaitable had been granted at that very instant, or
+/// that it still produces while it is being stopped, is returned, and its exception is thrown. If the surrounding scope
+/// is stopped meanwhile, that wins. Throws std::invalid_argument for a negative duration; with a duration of zero the
+/// awaitable still gets as far as it comes without waiting. One frame for an awaitable that is not a task; O(log n) of
+/// the loop's timers. asyncio's `wait_for`.
+template <class Rep, class Period, class Awaitable>
+auto timeout(std::chrono::duration<Rep, Period> duration, Awaitable&& awaitable);
+
+/// `timeout` that gives an optional instead of throwing `timed_out`: empty when the time is up. For void, an
+/// `optional<monostate>`. Other failures are thrown.
+template <class Rep, class Period, class Awaitable>
+auto try_timeout(std::chrono::duration<Rep, Period> duration, Awaitable&& awaitable);
+
+/// `timeout` up to a point in time. One that has passed leaves the awaitable what it can do without waiting.
+template <class Awaitable>
+auto deadline(clock::time_point time, Awaitable&& awaitable);
+
+/// `co_await shield(commit())`: the awaitable runs to its end even if the surrounding scope is stopped meanwhile.
+///
+/// Its result is delivered all the same, and the next wait stops. Time limits inside it work. False friend: asyncio's
+/// `shield` releases the waiter at once and leaves the work behind; this one, like Trio's, waits.
+template <class Awaitable>
+auto shield(Awaitable&& awaitable);
+
+/// How the body of `finally` or `with_resource` ended.
+class ending {
+ public:
+  bool returned() const noexcept { return !stopped_ && !error_; }
+  bool failed() const noexcept { return error_ != nullptr; }
+  bool stopped() const noexcept { return stopped_; }
+  /// What it threw, or null.
+  const std::exception_ptr& error() const noexcept { return error_; }
+
+  /// Made by the library.
+  ending(bool stopped, std::exception_ptr error) noexcept : error_(std::move(error)), stopped_(stopped) {}
+
+ private:
+  std::exception_ptr error_;
+  bool stopped_;
+};
+
+/// `co_await finally(body(), cleanup)`: awaits the body, then, however it ended, what `cleanup()` or `cleanup(ending)`
+/// returns; then the body's ending goes on.
+///
+/// The clean-up is shielded and runs to its end. The body's frames are destroyed before it starts. If both fail, an
+/// `exception_group` is thrown; a clean-up that throws while the body was being stopped turns the stop into that failure.
+/// Destroying the whole context runs destructors only, no clean-up. `cleanup` is kept until it has ended; on g++ 12 it
+/// must not be a temporary that owns its captures.
+template <class Awaitable, class Cleanup>
+auto finally(Awaitable&& body, Cleanup&& cleanup);
+
+/// Python's `async with`: acquires, runs `body(resource)`, and awaits `release(resource, ending)` or `release(resource)`
+/// on every exit, shielded. Gives what the body gives.
+///
+/// `acquire` is an awaitable, or a callable that returns one; if it fails or is stopped nothing is released. Between the
+/// acquisition and the protection of the body nothing can be stopped. The callables take the resource by reference; a
+/// `release` that takes it by value gets it moved.
+template <class Acquire, class Body, class Release>
+auto with_resource(Acquire&& acquire, Body&& body, Release&& release);
+
+// ---- implementation ------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// A group of one child.
+template <class T>
+class single : public group {
+ public:
+  std::size_t children() const noexcept override { return 1; }
+  frame* child(std::size_t) const noexcept override { return frame_; }
+
+ protected:
+  explicit single(task<T> t) : task_(std::move(t)) {
+    if (!task_) throw_empty_task();
+  }
+  single(single&& o) noexcept : task_(std::move(o.task_)) {}
+  ~single() {
+    if (frame_) frame_->destroy();
+  }
+  void launch_it() noexcept {
+    frame_ = task_.release();
+    launch(*frame_, 0);
+  }
+  void take(frame& child, fate how) noexcept override {
+    if (how == fate::done) result_.take_from(static_cast<promise<T>&>(child).result);
+    frame_ = nullptr;
+    child.destroy();
+  }
+  task<T> task_;
+  frame* frame_ = nullptr;
+  detail::result<T> result_;  // empty: it was stopped
+};
+
+enum class when_late { throws, gives_nothing };
+
+template <class T, when_late Late>
+class timeout_awaitable final : public single<T> {
+ public:
+  using value_type = std::conditional_t<Late == when_late::throws, T, std::optional<stored_t<T>>>;
+  timeout_awaitable(task<T> t, clock::duration length, clock::time_point due)
+      : single<T>(std::move(t)), length_(length), due_(due) {}
+  timeout_awaitable(timeout_awaitable&& o) noexcept : single<T>(std::move(o)), length_(o.length_), due_(o.due_) {}
+
+  const char* what() const noexcept override { return "timeout"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) {
+    loop& l = *f.scope->loop;
+    const clock::time_point due =
+        length_ < clock::duration::zero() ? due_ : sleep_awaitable::saturated_sum(l.now(), length_);
+    alarm_.set(*this, l, due);
+    this->begin(f);
+    this->launch_it();
+    return this->end();
+  }
+  value_type await_resume() {
+    this->consume();
+    if constexpr (Late == when_late::throws) {
+      if (this->result_.empty()) throw timed_out();
+      return this->result_.take();
+    } else {
+      value_type out;
+      if (this->result_.empty()) return out;
+      if constexpr (std::is_void_v<T>) {
+        this->result_.take();
+        out.emplace();
+      } else {
+        out.emplace(this->result_.take());
+      }
+      return out;
+    }
+  }
+
+ private:
+  /// Late, and nobody asked from outside: the frame goes on with `timed_out`.
+  bool goes_on() const noexcept override {
+    return !this->result_.empty() || (late_ && this->waiter->scope->state == detail::scope::running);
+  }
+  void take(frame& child, fate how) noexcept override {
+    alarm_.cancel();
+    single<T>::take(child, how);
+  }
+
+  class alarm final : public timer_leaf {
+   public:
+    const char* what() const noexcept override { return "timeout"; }
+    void set(timeout_awaitable& t, loop& l, clock::time_point due) {
+      owner_ = &t;
+      this->state_ = leaf::calls;
+      l.add_timer(*this, due);
+    }
+    void cancel() noexcept {
+      this->remove_from_timers();
+      this->unlink();  // it may be in the ready queue already
+    }
+
+   private:
+    step on_turn() noexcept override {
+      owner_->late_ = true;
+      owner_->set_stopping(stop_mode::ask);
+      return step::none();
+    }
+    timeout_awaitable* owner_ = nullptr;
+  };
+
+  clock::duration length_;  // counted from the co_await; negative: due_ was given
+  clock::time_point due_;
+  bool late_ = false;
+  alarm alarm_;
+};
+
+template <class T>
+class shield_awaitable final : public single<T> {
+ public:
+  explicit shield_awaitable(task<T> t) : single<T>(std::move(t)) {}
+  shield_awaitable(shield_awaitable&&) noexcept = default;
+
+  const char* what() const noexcept override { return "shield"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) noexcept {
+    this->begin(f);
+    this->scope_.state = detail::scope::running;
+    this->launch_it();
+    return this->end();
+  }
+  T await_resume() {
+    this->consume();
+    return this->result_.take();
+  }
+  void stop(stop_mode m) noexcept override {
+    if (m == stop_mode::abandon) group::stop(m);
+  }
+};
+
+template <class T, class Cleanup>
+class finally_awaitable final : public single<T> {
+ public:
+  template <class C>
+  finally_awaitable(task<T> t, C&& cleanup) : single<T>(std::move(t)), cleanup_(std::forward<C>(cleanup)) {}
+  finally_awaitable(finally_awaitable&& o) noexcept : single<T>(std::move(o)), cleanup_(std::move(o.cleanup_)) {}
+  ~finally_awaitable() = default;
+
+  const char* what() const noexcept override { return cleaning_ ? "finally, cleaning up" : "finally"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) noexcept {
+    this->begin(f);
+    this->launch_it();
+    return this->end();
+  }
+  T await_resume() {
+    this->consume();
+    if (failures_.any()) failures_.rethrow();
+    return this->result_.take();
+  }
+  void stop(stop_mode m) noexcept override {
+    if (m == stop_mode::abandon || !cleaning_) group::stop(m);
+  }
+
+ private:
+  static auto call(Cleanup& c, const ending& e) {
+    if constexpr (std::is_invocable_v<Cleanup&, const ending&>)
+      return as_task(c(e));
+    else
+      return as_task(c());
+  }
+  using cleanup_value = typename decltype(call(std::declval<Cleanup&>(), std::declval<const ending&>()))::value_type;
+
+  void take(frame& child, fate how) noexcept override {
+    if (!cleaning_) {
+      single<T>::take(child, how);
+      if (this->scope_.state != detail::scope::abandoned) clean_up();
+      return;
+    }
+    if (how == fate::done) {
+      auto& r = static_cast<promise<cleanup_value>&>(child).result;
+      if (r.has_error()) add_failure(r.get_error());
+    }
+    this->frame_ = nullptr;
+    child.destroy();
+  }
+  void clean_up() noexcept {
+    cleaning_ = true;
+    this->scope_.state = detail::scope::running;
+    try {
+      const auto& r = this->result_;
+      auto t = call(cleanup_, ending(r.empty(), r.has_error() ? r.get_error() : nullptr));
+      if (!t) throw_empty_task();
+      this->frame_ = t.release();
+    } catch (...) {
+      return add_failure(std::current_exception());
+    }
+    this->launch(*this->frame_, 1);
+  }
+  void add_failure(std::exception_ptr e) noexcept {
+    if (this->result_.has_error() && !failures_.any()) failures_.add(this->result_.get_error());
+    failures_.add(std::move(e));
+  }
+  bool goes_on() const noexcept override { return !this->result_.empty() || failures_.any(); }
+
+  Cleanup cleanup_;
+  bool cleaning_ = false;
+  failures failures_;
+};
+
+template <class T, class Cleanup>
+auto make_finally(task<T> body, Cleanup&& cleanup) {
+  return finally_awaitable<T, std::decay_t<Cleanup>>(std::move(body), std::forward<Cleanup>(cleanup));
+}
+
+/// `acquire` itself, or what it returns when called.
+template <class A>
+auto acquisition(A& a) {
+  if constexpr (awaitable<A>)
+    return as_task(std::move(a));
+  else
+    return as_task(a());
+}
+
+template <class F, class R>
+auto call_release(F& f, R& resource, const ending& e) {
+  if constexpr (std::is_invocable_v<F&, R&, const ending&>)
+    return as_task(f(resource, e));
+  else if constexpr (std::is_invocable_v<F&, R&>)
+    return as_task(f(resource));
+  else if constexpr (std::is_invocable_v<F&, R&&, const ending&>)
+    return as_task(f(std::move(resource), e));
+  else
+    return as_task(f(std::move(resource)));
+}
+
+template <class Acquire>
+using acquired_t = typename decltype(acquisition(std::declval<Acquire&>()))::value_type;
+
+template <class Acquire, class Body, class Release, class R = acquired_t<Acquire>>
+auto use_resource(Acquire acquire, Body body, Release release)
+    -> task<typename decltype(as_task(body(std::declval<R&>())))::value_type> {
+  auto acquiring = acquisition(acquire);
+  R resource = co_await std::move(acquiring);
+  auto cleanup = [&](const ending& e) { return call_release(release, resource, e); };
+  auto use = make_finally(as_task(body(resource)), cleanup);
+  co_return co_await std::move(use);
+}
+
+}  // namespace detail
+
+template <class Rep, class Period, class Awaitable>
+auto timeout(std::chrono::duration<Rep, Period> duration, Awaitable&& awaitable) {
+  const clock::duration d = detail::checked_duration(duration, "tandem::timeout");
+  auto t = detail::to_task(std::forward<Awaitable>(awaitable));
+  using T = typename decltype(t)::value_type;
+  return detail::timeout_awaitable<T, detail::when_late::throws>(std::move(t), d, {});
+}
+
+template <class Rep, class Period, class Awaitable>
+auto try_timeout(std::chrono::duration<Rep, Period> duration, Awaitable&& awaitable) {
+  const clock::duration d = detail::checked_duration(duration, "tandem::try_timeout");
+  auto t = detail::to_task(std::forward<Awaitable>(awaitable));
+  using T = typename decltype(t)::value_type;
+  return detail::timeout_awaitable<T, detail::when_late::gives_nothing>(std::move(t), d, {});
+}
+
+template <class Awaitable>
+auto deadline(clock::time_point time, Awaitable&& awaitable) {
+  auto t = detail::to_task(std::forward<Awaitable>(awaitable));
+  using T = typename decltype(t)::value_type;
+  return detail::timeout_awaitable<T, detail::when_late::throws>(std::move(t), clock::duration(-1), time);
+}
+
+template <class Awaitable>
+auto shield(Awaitable&& awaitable) {
+  auto t = detail::to_task(std::forward<Awaitable>(awaitable));
+  return detail::shield_awaitable<typename decltype(t)::value_type>(std::move(t));
+}
+
+template <class Awaitable, class Cleanup>
+auto finally(Awaitable&& body, Cleanup&& cleanup) {
+  detail::refuse_what_gcc12_miscompiles<Cleanup>();
+  return detail::make_finally(detail::to_task(std::forward<Awaitable>(body)), std::forward<Cleanup>(cleanup));
+}
+
+template <class Acquire, class Body, class Release>
+auto with_resource(Acquire&& acquire, Body&& body, Release&& release) {
+  detail::refuse_what_gcc12_miscompiles<Acquire, Body, Release>();
+  return detail::use_resource<std::decay_t<Acquire>, std::decay_t<Body>, std::decay_t<Release>>(
+      std::forward<Acquire>(acquire), std::forward<Body>(body), std::forward<Release>(release));
+}
+
+}  // namespace tandem::inline TANDEM_CONFIG

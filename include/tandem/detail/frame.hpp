@@ -1,0 +1,198 @@
+// tandem/detail/frame.hpp: the await tree: frames, what they wait for, the scopes they live in.
+//
+// Every suspended frame points at one wait_node: a child task, a group of children, or a leaf (a timer, a queue, an Asio
+// operation). A child points back at the node that waits for it. Completion walks up these pointers, stopping walks
+// down, printing walks down too: there is no other bookkeeping.
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "../asio.hpp"
+#include "../clock.hpp"
+#include "frame_memory.hpp"
+
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace tandem::inline TANDEM_CONFIG::detail {
+
+class frame;
+class loop;
+
+/// How a frame ended: it ran to its end (a value or an exception is in its promise), or it was stopped and will never be
+/// resumed again.
+enum class fate : unsigned char { done, stopped };
+
+/// A stop that asks leaves every frame its clean-up; one that abandons destroys frames without resuming any.
+enum class stop_mode : unsigned char { ask, abandon };
+
+/// What the frames of one scope share. `gather`, `timeout`, `shield` and their like open a scope for their children.
+struct scope {
+  detail::loop* loop = nullptr;
+  enum : unsigned char { running, stopping, abandoned } state = running;
+};
+
+/// What the loop does next: resume `target`, or destroy it because it was stopped, or nothing.
+struct step {
+  frame* target = nullptr;
+  fate how = fate::done;
+
+  static step none() noexcept { return {}; }
+  static step resume(frame& f) noexcept { return {&f, fate::done}; }
+  static step reap(frame& f) noexcept { return {&f, fate::stopped}; }
+};
+
+/// What a suspended frame waits for.
+class wait_node {
+ public:
+  wait_node() = default;
+  wait_node(const wait_node&) = delete;
+  wait_node& operator=(const wait_node&) = delete;
+
+  frame* waiter = nullptr;
+
+  /// For the await tree: "sleep_for", "gather".
+  virtual const char* what() const noexcept = 0;
+  /// The i-th child, null if it has not started or has ended.
+  virtual std::size_t children() const noexcept { return 0; }
+  virtual frame* child(std::size_t) const noexcept { return nullptr; }
+  /// When a leaf began to wait; null for what waits for children.
+  virtual const clock::time_point* since() const noexcept { return nullptr; }
+  /// The child that a stop goes straight on to, for nodes that open no scope; this keeps the walk down a loop.
+  virtual frame* passes_stop_to() const noexcept { return nullptr; }
+  /// Stops what is below. Resumes nothing and destroys nothing: the loop does both later.
+  virtual void stop(stop_mode) noexcept = 0;
+  /// A child ended. Called by the loop, never from inside the child.
+  virtual step child_ended(frame&, fate) noexcept { return step::none(); }
+
+ protected:
+  ~wait_node() = default;
+};
+
+/// The part of a promise that does not depend on the result.
+class frame {
+ public:
+  wait_node* owner = nullptr;      // is told when this frame ends
+  detail::scope* scope = nullptr;  // set when the frame starts
+  wait_node* waits_for = nullptr;  // null while the frame runs, and before it starts
+  std::source_location where;      // of the latest co_await
+  std::uint32_t index = 0;         // which child of its owner this is
+
+  frame() = default;
+  frame(const frame&) = delete;
+  frame& operator=(const frame&) = delete;
+
+  static void* operator new(std::size_t size) { return allocate_frame(size); }
+  static void operator delete(void* p, std::size_t size) noexcept { deallocate_frame(p, size); }
+
+  /// Every promise of ours begins with its frame and is aligned no more strictly than the two pointers before it, so
+  /// that this is the handle of the whole coroutine.
+  std::coroutine_handle<> handle() noexcept { return std::coroutine_handle<frame>::from_promise(*this); }
+  void destroy() noexcept { handle().destroy(); }
+
+  std::suspend_always initial_suspend() noexcept { return {}; }
+  /// Whoever resumed this frame sees that it is done and tells its owner: nothing runs on the stack of a frame that has
+  /// ended, so it can be destroyed at once.
+  std::suspend_always final_suspend() noexcept { return {}; }
+
+  template <class A>
+  auto await_transform(A&& awaitable, std::source_location here = std::source_location::current());
+
+ protected:
+  ~frame() = default;
+};
+
+/// An awaiter that suspends through `suspend(frame&)`: what tandem's awaitables are made of. True: the frame waits.
+template <class A>
+concept suspender = requires(A& a, frame& f) {
+  { a.await_ready() } -> std::same_as<bool>;
+  { a.suspend(f) } -> std::same_as<bool>;
+  a.await_resume();
+};
+
+/// Anything with a `make_awaiter() &&` that gives a suspender, such as a task.
+template <class A>
+concept makes_awaiter = requires(A&& a) {
+  { std::forward<A>(a).make_awaiter() } -> suspender;
+};
+
+/// The awaiter that the compiler sees. It is trivially destructible, because g++ 12 copies what await_transform returns
+/// by reference, and destroys some temporaries of a co_await expression twice.
+template <class A>
+class awaiter_ref {
+ public:
+  explicit awaiter_ref(A& a) noexcept : a_(&a) {}
+  bool await_ready() noexcept(noexcept(a_->await_ready())) { return a_->await_ready(); }
+  template <class Promise>
+  bool await_suspend(std::coroutine_handle<Promise> h) {
+    return a_->suspend(h.promise());
+  }
+  decltype(auto) await_resume() { return a_->await_resume(); }
+
+ private:
+  A* a_;
+};
+
+/// The same around an awaiter that await_transform has made.
+template <class A>
+class awaiter_of {
+ public:
+  template <class Awaitable>
+  explicit awaiter_of(Awaitable&& x) : a_(std::forward<Awaitable>(x).make_awaiter()) {}
+  bool await_ready() noexcept(noexcept(a_.await_ready())) { return a_.await_ready(); }
+  template <class Promise>
+  bool await_suspend(std::coroutine_handle<Promise> h) {
+    return a_.suspend(h.promise());
+  }
+  decltype(auto) await_resume() { return a_.await_resume(); }
+
+ private:
+  A a_;
+};
+
+/// Turns a deferred Asio operation into one of ours; specialised where use_task is defined.
+template <class A>
+struct from_token {
+  static constexpr bool possible = false;
+};
+
+template <class A>
+concept deferred_operation = from_token<std::remove_cvref_t<A>>::possible;
+
+/// What a coroutine may `co_await`.
+template <class A>
+concept awaitable = suspender<std::remove_reference_t<A>> || makes_awaiter<A> || deferred_operation<A>;
+
+template <class A>
+auto as_awaiter(A&& a) {
+  if constexpr (makes_awaiter<A>) {
+    return awaiter_of<decltype(std::forward<A>(a).make_awaiter())>(std::forward<A>(a));
+  } else if constexpr (suspender<std::remove_reference_t<A>>) {
+    return awaiter_ref<std::remove_reference_t<A>>(a);
+  } else if constexpr (deferred_operation<A>) {
+    return from_token<std::remove_cvref_t<A>>::make(std::forward<A>(a));
+  } else {
+    static_assert(makes_awaiter<std::remove_reference_t<A>> == makes_awaiter<A>,
+                  "a task is awaited once, as an rvalue: co_await std::move(t)");
+    static_assert(makes_awaiter<std::remove_reference_t<A>>,
+                  "a tandem::task awaits tasks, tandem's own awaitables and Asio operations with use_task; give any "
+                  "other source a completion handler with asio::async_initiate and use_task");
+  }
+}
+
+template <class A>
+auto frame::await_transform(A&& a, std::source_location here) {
+  where = here;
+  return as_awaiter(std::forward<A>(a));
+}
+
+/// What `co_await std::declval<A>()` gives.
+template <class A>
+using await_result_t = decltype(as_awaiter(std::declval<A>()).await_resume());
+
+}  // namespace tandem::inline TANDEM_CONFIG::detail

@@ -1,0 +1,106 @@
+// tandem/detail/frame_memory.hpp: where coroutine frames live: a bounded free list per thread and size.
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "../asio.hpp"
+
+#include <cstddef>
+#include <new>
+
+// A free list would hide a use of a dead frame from the sanitizers, so there the heap serves every frame.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TANDEM_PLAIN_FRAMES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define TANDEM_PLAIN_FRAMES 1
+#endif
+#endif
+
+namespace tandem::inline TANDEM_CONFIG::detail {
+
+#if defined(TANDEM_PLAIN_FRAMES)
+
+inline void* allocate_frame(std::size_t size) { return ::operator new(size); }
+inline void deallocate_frame(void* p, std::size_t) noexcept { ::operator delete(p); }
+
+#else
+
+/// Freed frames by size class, kept for the next frame of that size on this thread. At most `limit` bytes a class; what
+/// exceeds it, and every frame above 1 KiB, goes back to the heap. A frame may be freed by another thread than the one
+/// that made it. A hit costs a few instructions where the heap costs 6 to 50 ns.
+class frame_memory {
+ public:
+  void* allocate(std::size_t size) {
+    const std::size_t c = size_class(size);
+    if (c >= classes) return ::operator new(size);
+    block* b = free_[c].head;
+    if (!b) return ::operator new(c * granule);
+    free_[c].head = b->next;
+    free_[c].bytes -= c * granule;
+    return b;
+  }
+  void deallocate(void* p, std::size_t size) noexcept {
+    const std::size_t c = size_class(size);
+    if (c >= classes || free_[c].bytes >= limit_) return give_back(p, c);
+    free_[c].head = ::new (p) block{free_[c].head};
+    free_[c].bytes += c * granule;
+  }
+
+  /// This thread's. Trivially constructed, so that reaching it is one address computation; not inlined, because clang
+  /// may keep the address of a thread-local across a suspension.
+  static frame_memory& of_this_thread() noexcept {
+    static constinit thread_local frame_memory memory;
+    return memory;
+  }
+
+ private:
+  struct block {
+    block* next;
+  };
+  struct free_list {
+    block* head = nullptr;
+    std::size_t bytes = 0;
+  };
+  static constexpr std::size_t granule = 16;
+  static constexpr std::size_t classes = 1024 / granule + 1;
+  static constexpr std::size_t limit = std::size_t(16) << 20;
+
+  static std::size_t size_class(std::size_t size) noexcept { return (size + granule - 1) / granule; }
+
+  // The slow path: the first frame that this thread gives back (the limit is still zero then), and those beyond it.
+  [[gnu::noinline]] void give_back(void* p, std::size_t c) noexcept {
+    ::operator delete(p);
+    if (limit_ != 0 || c >= classes || ended_) return;
+    limit_ = limit;
+    static thread_local at_thread_exit cleaner;
+    cleaner.memory = this;
+  }
+  struct at_thread_exit {
+    frame_memory* memory = nullptr;
+    ~at_thread_exit() { memory->end(); }
+  };
+  void end() noexcept {
+    ended_ = true;  // thread-locals destroyed after this one may still free frames: they go to the heap
+    limit_ = 0;
+    for (auto& list : free_)
+      while (block* b = list.head) {
+        list.head = b->next;
+        ::operator delete(b);
+      }
+  }
+
+  free_list free_[classes]{};
+  std::size_t limit_ = 0;
+  bool ended_ = false;
+};
+
+[[gnu::noinline]] inline void* allocate_frame(std::size_t size) {
+  return frame_memory::of_this_thread().allocate(size);
+}
+[[gnu::noinline]] inline void deallocate_frame(void* p, std::size_t size) noexcept {
+  frame_memory::of_this_thread().deallocate(p, size);
+}
+
+#endif
+
+}  // namespace tandem::inline TANDEM_CONFIG::detail

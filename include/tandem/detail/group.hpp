@@ -1,0 +1,134 @@
+// tandem/detail/group.hpp: a frame that waits for children in a scope of their own: gather, transform, timeout, shield.
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "../exceptions.hpp"
+#include "frame.hpp"
+#include "loop.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <utility>
+#include <vector>
+
+namespace tandem::inline TANDEM_CONFIG::detail {
+
+/// The failures of one scope, in the order in which they happened.
+class failures {
+ public:
+  void add(std::exception_ptr e) noexcept {
+    if (!first_) {
+      first_ = std::move(e);
+      return;
+    }
+    try {
+      more_.push_back(std::move(e));
+    } catch (...) {  // no memory to note it; the first failure is what the caller gets
+    }
+  }
+  bool any() const noexcept { return first_ != nullptr; }
+  /// One failure as it is, several as an exception_group.
+  [[noreturn]] void rethrow() const {
+    if (!more_.empty()) {
+      std::vector<std::exception_ptr> all{first_};
+      all.insert(all.end(), more_.begin(), more_.end());
+      exception_group group(std::move(all));
+      if (group.exceptions().size() > 1) throw group;
+    }
+    std::rethrow_exception(first_);
+  }
+
+ private:
+  std::exception_ptr first_;
+  std::vector<std::exception_ptr> more_;
+};
+
+/// The common part. What derives from it says which children there are and what their endings mean.
+///
+/// A child's result is taken and its frame destroyed as soon as it has ended, before anyone is woken. The frame that
+/// waits goes on, straight from the loop, when no child is left; it is stopped instead when the group was asked to stop
+/// and a child really did.
+class group : public stop_target {
+ public:
+  void stop(stop_mode m) noexcept override {
+    if (!waiting() && m == stop_mode::ask) return;
+    set_stopping(m);
+  }
+
+  step child_ended(frame& child, fate how) noexcept final {
+    take(child, how);
+    if (--pending_ != 0) return step::none();
+    state_ = idle;
+    return goes_on() ? step::resume(*waiter) : step::reap(*waiter);
+  }
+
+ protected:
+  group() = default;
+  group(group&&) noexcept : group() {}
+  ~group() = default;
+
+  /// Takes what a child left behind and destroys its frame. `stopped`: it left nothing.
+  virtual void take(frame& child, fate how) noexcept = 0;
+  /// No child is left: does the frame that waits go on, with a value or a failure? Otherwise it is stopped.
+  virtual bool goes_on() const noexcept { return true; }
+
+  /// Between `begin` and `end` children are launched. One more count is held, so that the last child's end is not the
+  /// group's before all have started.
+  void begin(frame& f) noexcept {
+    waiter = &f;
+    scope_.loop = f.scope->loop;
+    scope_.state = f.scope->state;
+    began_in_ = f.scope->state;
+    pending_ = 1;
+  }
+  /// Launches `child` as number `index`. It runs until it first waits.
+  void launch(frame& child, std::size_t index) noexcept {
+    child.owner = this;
+    child.scope = &scope_;
+    child.index = static_cast<std::uint32_t>(index);
+    ++pending_;
+    if (scope_.loop->start(child)) {
+      take(child, fate::done);
+      --pending_;
+    }
+  }
+  /// While children are being launched: has the group, or the scope around it, been stopped since it began?
+  bool stop_came() const noexcept { return scope_.state != began_in_ || waiter->scope->state != began_in_; }
+  /// For `suspend`: true if the frame has to wait.
+  bool end() noexcept {
+    if (--pending_ == 0) {
+      if (goes_on()) return false;
+      waiter->waits_for = this;
+      state_ = stopped;
+      scope_.loop->queue(*this);
+      return true;
+    }
+    waiter->waits_for = this;
+    since_ = scope_.loop->batch_time();
+    state_ = waits;
+    if (waiter->scope->state != began_in_) stop(stop_mode::ask);
+    return true;
+  }
+
+  /// Stops the children: the group's own decision, or passed on from outside.
+  void set_stopping(stop_mode m) noexcept {
+    const auto state = m == stop_mode::ask ? detail::scope::stopping : detail::scope::abandoned;
+    if (scope_.state >= state) return;
+    scope_.state = state;
+    scope_.loop->stop_children_of(*this);
+  }
+  void stop_children() noexcept final {
+    const stop_mode m = scope_.state == detail::scope::abandoned ? stop_mode::abandon : stop_mode::ask;
+    for (std::size_t i = 0, n = children(); i != n; ++i)
+      if (frame* c = child(i)) loop::stop_below(*c, m);
+  }
+
+  detail::scope scope_;
+
+ private:
+  decltype(detail::scope::state) began_in_ = detail::scope::running;
+  std::size_t pending_ = 0;
+};
+
+}  // namespace tandem::inline TANDEM_CONFIG::detail

@@ -1,0 +1,91 @@
+// tandem/exceptions.hpp: what can be thrown at you: cancelled, timed_out, interrupted, deadlock, exception_group.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// needs: asio.hpp
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "asio.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tandem::inline TANDEM_CONFIG {
+
+/// A task was stopped, seen from outside: what the completion handler of a `spawn`, the `outcome` of a child or the
+/// caller of `simulate` gets. A coroutine never sees its own cancellation as an exception: a stopped coroutine is not
+/// resumed, its destructors run. Carries `asio::error::operation_aborted`.
+class cancelled : public system_error {
+ public:
+  cancelled() : system_error(error_code(asio::error::operation_aborted), "tandem::cancelled") {}
+};
+
+/// Thrown by `timeout` and `deadline` when the time is up. Carries `asio::error::timed_out`.
+class timed_out : public system_error {
+ public:
+  timed_out() : system_error(error_code(asio::error::timed_out), "tandem::timed_out") {}
+};
+
+/// Thrown by `run(task)` after SIGINT or SIGTERM, when the task was stopped and had cleaned up.
+class interrupted : public std::exception {
+ public:
+  explicit interrupted(int signal) noexcept : signal_(signal) {}
+
+  /// The signal's number, as in <csignal>.
+  int signal() const noexcept { return signal_; }
+  const char* what() const noexcept override { return "tandem::interrupted: stopped by a signal"; }
+
+ private:
+  int signal_;
+};
+
+/// Thrown by `run` and `simulate` when the root still waits and nothing is ready, timed or in flight. `what()` is the
+/// await tree at that moment: who waits for what, since when, at which line.
+class deadlock : public std::runtime_error {
+ public:
+  explicit deadlock(const std::string& await_tree) : std::runtime_error(await_tree) {}
+};
+
+/// Several failures that happened in one scope: the first one and those that came up while the rest was being stopped.
+/// A single failure is never wrapped. Copies share the list.
+class exception_group : public std::exception {
+ public:
+  /// The failures in the order in which they happened; one that is in `failures` twice counts once.
+  explicit exception_group(std::vector<std::exception_ptr> failures);
+
+  const std::vector<std::exception_ptr>& exceptions() const noexcept { return content_->failures; }
+  const char* what() const noexcept override { return content_->text.c_str(); }
+
+ private:
+  struct content {
+    std::vector<std::exception_ptr> failures;
+    std::string text;
+  };
+  std::shared_ptr<const content> content_;  // an exception must be copied without throwing
+};
+
+// ---- implementation ------------------------------------------------------------------------------------------------
+
+inline exception_group::exception_group(std::vector<std::exception_ptr> failures) {
+  content c;
+  for (auto& e : failures)
+    if (e && std::find(c.failures.begin(), c.failures.end(), e) == c.failures.end()) c.failures.push_back(std::move(e));
+  c.text = "tandem::exception_group: " + std::to_string(c.failures.size()) + " failures";
+  for (const auto& e : c.failures) {
+    c.text += c.text.back() == 's' && &e == &c.failures.front() ? ": " : "; ";
+    try {
+      std::rethrow_exception(e);
+    } catch (const std::exception& x) {
+      c.text += x.what();
+    } catch (...) {
+      c.text += "an exception of unknown type";
+    }
+  }
+  content_ = std::make_shared<const content>(std::move(c));
+}
+
+}  // namespace tandem::inline TANDEM_CONFIG

@@ -1,0 +1,467 @@
+// tandem/gather.hpp: many at once: gather, transform, for_each, and outcome<T>, how one of them ended.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "asio.hpp"
+#include "exceptions.hpp"
+#include "task.hpp"
+
+#include "detail/gcc12.hpp"
+#include "detail/group.hpp"
+#include "detail/result.hpp"
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tandem::inline TANDEM_CONFIG {
+
+/// How a child ended: with a value or with an error. A child that was cancelled has the error `cancelled`.
+///
+/// `stored` is T itself; a reference is kept as a reference_wrapper, void as a monostate.
+template <class T = void>
+class outcome {
+ public:
+  using value_type = T;
+  using stored = detail::stored_t<T>;
+
+  bool has_value() const noexcept { return result_.has_value(); }
+  explicit operator bool() const noexcept { return has_value(); }
+  /// The value, or the error thrown.
+  stored& value() & { return checked(), result_.get_value(); }
+  const stored& value() const& { return checked(), result_.get_value(); }
+  stored value() && { return checked(), std::move(result_.get_value()); }
+  /// The error, or null if there is a value.
+  std::exception_ptr error() const noexcept { return has_value() ? nullptr : result_.get_error(); }
+
+  /// Made by the library.
+  explicit outcome(detail::result<T>&& r) : result_(std::move(r)) {
+    if (result_.empty()) result_.set_error(std::make_exception_ptr(cancelled()));
+  }
+
+ private:
+  void checked() const {
+    if (!has_value()) std::rethrow_exception(result_.get_error());
+  }
+  detail::result<T> result_;
+};
+
+/// Asks `gather` for an `outcome` of each child instead of stopping at the first failure.
+struct return_exceptions_t {};
+inline constexpr return_exceptions_t return_exceptions{};
+
+/// `auto [a, b] = co_await gather(f(), g())`: all at once; a tuple of the results, void as `std::monostate`.
+///
+/// The awaitables start in order, each running until it first waits, and the awaiter goes on when the last has ended.
+/// The first failure stops the others; when they have ended it is thrown as it is, or, if more of them failed meanwhile
+/// (in a clean-up), as part of an `exception_group`. A stop reaches every child; children that have not started yet never
+/// do. A child's frame is destroyed as soon as it has ended. Allocates nothing, beyond one frame for an awaitable that is
+/// not a task. Unlike asyncio's, no child goes on after a failure.
+template <class... Awaitables>
+  requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> && ...)
+auto gather(Awaitables&&... awaitables);
+
+/// The same for any number of tasks of one type: a vector of the results in the order of the tasks; `vector<task<>>`
+/// gives void. None: completes at once. One allocation for the results. Throws std::invalid_argument for an empty task.
+template <class T>
+auto gather(std::vector<task<T>> tasks);
+
+/// The same, but a failure stops nothing: a tuple of `outcome`s.
+template <class... Awaitables>
+auto gather(return_exceptions_t, Awaitables&&... awaitables);
+
+/// The same, but a failure stops nothing: a vector of `outcome`s.
+template <class T>
+auto gather(return_exceptions_t, std::vector<task<T>> tasks);
+
+/// Options of `transform` and `for_each`.
+struct fan_out {
+  /// How many may be under way at a time; at least 1.
+  std::size_t limit = 16;
+};
+
+/// `co_await transform(ids, fetch, {.limit = 8})`: a vector of what `fetch(id)` gives for each, in the order of the range,
+/// at most `limit` (16 if left out) under way at a time.
+///
+/// Elements are pulled one at a time, as places become free. Failures and stops as in `gather`; then no further element is
+/// pulled. An rvalue range and the callable are kept until the end. Throws std::invalid_argument for a limit of zero. On
+/// g++ 12 the callable must not be a temporary that owns its captures.
+template <class Range, class Function>
+auto transform(Range&& range, Function&& function, fan_out options = {});
+
+/// `transform` without results.
+template <class Range, class Function>
+auto for_each(Range&& range, Function&& function, fan_out options = {});
+
+// ---- implementation ------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// What the three have in common: the first failure stops the rest, unless outcomes were asked for.
+class gathering : public group {
+ protected:
+  explicit gathering(bool keep_going) noexcept : keep_going_(keep_going) {}
+  gathering(gathering&& o) noexcept : keep_going_(o.keep_going_) {}
+  ~gathering() = default;
+
+  template <class T>
+  void settle(result<T>& r, frame& child, fate how) noexcept {
+    if (how == fate::done)
+      r.take_from(static_cast<promise<T>&>(child).result);
+    else
+      some_stopped_ = true;
+    child.destroy();
+    if (r.has_error() && !keep_going_) fail(r.get_error());
+  }
+  void fail(std::exception_ptr e) noexcept {
+    failures_.add(std::move(e));
+    failed_ = true;
+    set_stopping(stop_mode::ask);
+  }
+  void rethrow_failure() const {
+    if (failures_.any()) failures_.rethrow();
+  }
+  /// May no further child start? Those that have not are never going to.
+  bool no_more() const noexcept { return failed_ || some_stopped_ || stop_came(); }
+  bool failed() const noexcept { return failed_; }
+  void not_started() noexcept { some_stopped_ = true; }
+  bool goes_on() const noexcept override { return failed_ || !some_stopped_; }
+
+ private:
+  failures failures_;
+  bool keep_going_;
+  bool failed_ = false;
+  bool some_stopped_ = false;
+};
+
+template <bool KeepGoing, class T>
+class gather_vector final : public gathering {
+ public:
+  using value_type = std::conditional_t<
+      KeepGoing, std::vector<outcome<T>>,
+      std::conditional_t<std::is_void_v<T>, void, std::vector<std::conditional_t<std::is_void_v<T>, int, stored_t<T>>>>>;
+
+  explicit gather_vector(std::vector<task<T>> tasks) : gathering(KeepGoing), tasks_(std::move(tasks)) {
+    if (tasks_.size() > std::numeric_limits<std::uint32_t>::max())
+      throw std::invalid_argument("tandem::gather: " + std::to_string(tasks_.size()) + " tasks are more than 2^32 - 1");
+    for (std::size_t i = 0; i != tasks_.size(); ++i)
+      if (!tasks_[i])
+        throw std::invalid_argument("tandem::gather: task " + std::to_string(i) + " of " + std::to_string(tasks_.size()) +
+                                    " is empty: it was moved from, or awaited before");
+  }
+  gather_vector(gather_vector&& o) noexcept : gathering(std::move(o)), tasks_(std::move(o.tasks_)) {}
+  ~gather_vector() {
+    for (auto& s : slots_)
+      if (s.child) s.child->destroy();
+  }
+
+  const char* what() const noexcept override { return "gather"; }
+  std::size_t children() const noexcept override { return slots_.size(); }
+  frame* child(std::size_t i) const noexcept override { return slots_[i].child; }
+
+  bool await_ready() const noexcept { return tasks_.empty(); }
+  bool suspend(frame& f) {
+    slots_.resize(tasks_.size());
+    begin(f);
+    for (std::size_t i = 0; i != tasks_.size(); ++i) {
+      if (no_more()) {
+        not_started();
+        break;
+      }
+      slots_[i].child = tasks_[i].release();
+      launch(*slots_[i].child, i);
+    }
+    tasks_.clear();
+    return end();
+  }
+  value_type await_resume() {
+    consume();
+    rethrow_failure();
+    if constexpr (!std::is_void_v<value_type>) {
+      value_type out;
+      out.reserve(slots_.size());
+      for (auto& s : slots_) {
+        if constexpr (KeepGoing)
+          out.emplace_back(std::move(s.result));
+        else
+          out.push_back(std::move(s.result.get_value()));
+      }
+      return out;
+    }
+  }
+
+ private:
+  struct slot {
+    frame* child = nullptr;
+    detail::result<T> result;
+  };
+  void take(frame& child, fate how) noexcept override {
+    slot& s = slots_[child.index];
+    s.child = nullptr;
+    settle(s.result, child, how);
+  }
+  std::vector<task<T>> tasks_;
+  std::vector<slot> slots_;
+};
+
+template <bool KeepGoing, class... Ts>
+class gather_tuple final : public gathering {
+ public:
+  template <class T>
+  using item = std::conditional_t<KeepGoing, outcome<T>, stored_t<T>>;
+  using value_type = std::tuple<item<Ts>...>;
+
+  explicit gather_tuple(task<Ts>... tasks) : gathering(KeepGoing), tasks_(std::move(tasks)...) {
+    std::apply([](const auto&... t) { (check(static_cast<bool>(t)), ...); }, tasks_);
+  }
+  gather_tuple(gather_tuple&& o) noexcept : gathering(std::move(o)), tasks_(std::move(o.tasks_)) {}
+  ~gather_tuple() {
+    for (frame* c : children_)
+      if (c) c->destroy();
+  }
+
+  const char* what() const noexcept override { return "gather"; }
+  std::size_t children() const noexcept override { return sizeof...(Ts); }
+  frame* child(std::size_t i) const noexcept override { return children_[i]; }
+
+  bool await_ready() const noexcept { return sizeof...(Ts) == 0; }
+  bool suspend(frame& f) noexcept {
+    begin(f);
+    start_all(std::index_sequence_for<Ts...>());
+    tasks_ = {};
+    return end();
+  }
+  value_type await_resume() {
+    consume();
+    rethrow_failure();
+    return results(std::index_sequence_for<Ts...>());
+  }
+
+ private:
+  static void check(bool full) {
+    if (!full) throw std::invalid_argument("tandem::gather: one of the tasks is empty: it was moved from, or awaited before");
+  }
+  template <std::size_t... I>
+  void start_all(std::index_sequence<I...>) noexcept {
+    (start_one<I>(), ...);
+  }
+  template <std::size_t I>
+  void start_one() noexcept {
+    if (no_more()) return not_started();
+    children_[I] = std::get<I>(tasks_).release();
+    launch(*children_[I], I);
+  }
+  template <std::size_t... I>
+  value_type results(std::index_sequence<I...>) {
+    return value_type(result_of<I>()...);
+  }
+  template <std::size_t I>
+  auto result_of() {
+    auto& r = std::get<I>(results_);
+    if constexpr (KeepGoing)
+      return std::tuple_element_t<I, value_type>(std::move(r));
+    else
+      return std::move(r.get_value());
+  }
+
+  void take(frame& child, fate how) noexcept override { take(child, how, std::index_sequence_for<Ts...>()); }
+  template <std::size_t... I>
+  void take(frame& child, fate how, std::index_sequence<I...>) noexcept {
+    const std::size_t i = child.index;
+    children_[i] = nullptr;
+    ((i == I ? settle(std::get<I>(results_), child, how) : void()), ...);
+  }
+
+  std::tuple<task<Ts>...> tasks_;
+  std::array<frame*, sizeof...(Ts)> children_{};
+  std::tuple<detail::result<Ts>...> results_;
+};
+
+/// `transform`, and with T = void `for_each`. At most `limit` places; whoever ends frees one, which pulls the next element.
+template <class Range, class Function, class T>
+class fan_out_awaitable final : public gathering {
+  static constexpr bool has_results = !std::is_void_v<T>;
+
+ public:
+  using value_type = std::conditional_t<has_results, std::vector<std::conditional_t<has_results, stored_t<T>, int>>, void>;
+
+  template <class R, class F>
+  fan_out_awaitable(R&& range, F&& function, std::size_t limit)
+      : gathering(false), range_(std::forward<R>(range)), function_(std::forward<F>(function)), limit_(limit) {}
+  fan_out_awaitable(fan_out_awaitable&& o)
+      : gathering(std::move(o)), range_(std::forward<Range>(o.range_)), function_(std::move(o.function_)), limit_(o.limit_) {}
+  ~fan_out_awaitable() {
+    for (auto& p : places_)
+      if (p.child) p.child->destroy();
+  }
+
+  const char* what() const noexcept override { return has_results ? "transform" : "for_each"; }
+  std::size_t children() const noexcept override { return places_.size(); }
+  frame* child(std::size_t i) const noexcept override { return places_[i].child; }
+
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) {
+    next_.emplace(begin_of(range_));
+    end_.emplace(end_of(range_));
+    begin(f);
+    fill();
+    return end();
+  }
+  value_type await_resume() {
+    consume();
+    rethrow_failure();
+    if constexpr (has_results) {
+      value_type out;
+      out.reserve(results_.size());
+      for (auto& r : results_) out.push_back(std::move(r.get_value()));
+      return out;
+    }
+  }
+
+ private:
+  static auto begin_of(std::remove_reference_t<Range>& r) {
+    using std::begin;
+    return begin(r);
+  }
+  static auto end_of(std::remove_reference_t<Range>& r) {
+    using std::end;
+    return end(r);
+  }
+  struct place {
+    frame* child = nullptr;
+    std::size_t number = 0;  // of the element, for its result; of the next free place while it is free
+  };
+
+  /// Starts children until every place is taken or nothing is left to start. Called again from within (a child that ends
+  /// at once), it leaves the work to the call that is under way.
+  void fill() noexcept {
+    if (filling_ || exhausted_) return;
+    filling_ = true;
+    while (under_way_ != limit_ && !no_more() && more()) start_one();
+    filling_ = false;
+    if (!exhausted_ && no_more()) {  // what is left over will never be started
+      if (!failed() && more()) not_started();
+      exhausted_ = true;
+    }
+  }
+  /// Goes on to the next element; false at the end.
+  bool more() noexcept {
+    try {
+      if (pulled_ != 0) ++*next_;
+      exhausted_ = *next_ == *end_;
+    } catch (...) {
+      fail(std::current_exception());
+      return false;
+    }
+    return !exhausted_;
+  }
+  void start_one() noexcept {
+    std::size_t at = 0;
+    try {
+      auto t = as_task(function_(**next_));
+      if (!t) throw_empty_task();
+      if (free_ == places_.size()) places_.push_back({nullptr, free_ + 1});
+      if constexpr (has_results) results_.emplace_back();
+      at = std::exchange(free_, places_[free_].number);
+      places_[at] = {t.release(), pulled_++};
+    } catch (...) {
+      return fail(std::current_exception());
+    }
+    ++under_way_;
+    launch(*places_[at].child, at);
+  }
+
+  void take(frame& child, fate how) noexcept override {
+    place& p = places_[child.index];
+    const std::size_t number = std::exchange(p.number, std::exchange(free_, child.index));
+    p.child = nullptr;
+    --under_way_;
+    if constexpr (has_results) {
+      settle(results_[number], child, how);
+    } else {
+      detail::result<T> r;
+      settle(r, child, how);
+    }
+    fill();
+  }
+
+  Range range_;  // a reference if the caller's range is an lvalue
+  Function function_;
+  std::size_t limit_;
+  std::optional<decltype(begin_of(std::declval<std::remove_reference_t<Range>&>()))> next_;
+  std::optional<decltype(end_of(std::declval<std::remove_reference_t<Range>&>()))> end_;
+  std::vector<place> places_;
+  std::size_t free_ = 0;  // the first free place; all are taken when it is their number
+  std::size_t under_way_ = 0;
+  std::size_t pulled_ = 0;
+  bool filling_ = false;
+  bool exhausted_ = false;
+  std::vector<detail::result<T>> results_;
+};
+
+template <class Range, class Function>
+auto make_fan_out(Range&& range, Function&& function, const fan_out& options, const char* who) {
+  using std::begin;
+  using element = decltype(*begin(std::declval<std::remove_reference_t<Range>&>()));
+  using returned = std::invoke_result_t<std::decay_t<Function>&, element>;
+  static_assert(awaitable<returned>, "the function must return an awaitable for each element, such as a task");
+  using T = typename decltype(as_task(std::declval<returned>()))::value_type;
+  if (options.limit == 0) throw std::invalid_argument(std::string(who) + ": the limit is 0; it must be at least 1");
+  return fan_out_awaitable<Range, std::decay_t<Function>, T>(std::forward<Range>(range), std::forward<Function>(function),
+                                                             options.limit);
+}
+
+}  // namespace detail
+
+template <class... Awaitables>
+  requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> && ...)
+auto gather(Awaitables&&... awaitables) {
+  return detail::gather_tuple<false, typename decltype(detail::to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
+      detail::to_task(std::forward<Awaitables>(awaitables))...);
+}
+
+template <class T>
+auto gather(std::vector<task<T>> tasks) {
+  return detail::gather_vector<false, T>(std::move(tasks));
+}
+
+template <class... Awaitables>
+auto gather(return_exceptions_t, Awaitables&&... awaitables) {
+  return detail::gather_tuple<true, typename decltype(detail::to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
+      detail::to_task(std::forward<Awaitables>(awaitables))...);
+}
+
+template <class T>
+auto gather(return_exceptions_t, std::vector<task<T>> tasks) {
+  return detail::gather_vector<true, T>(std::move(tasks));
+}
+
+template <class Range, class Function>
+auto transform(Range&& range, Function&& function, fan_out options) {
+  detail::refuse_what_gcc12_miscompiles<Function>();
+  auto out = detail::make_fan_out(std::forward<Range>(range), std::forward<Function>(function), options,
+                                  "tandem::transform");
+  static_assert(!std::is_void_v<typename decltype(out)::value_type>, "the function gives no values: use for_each");
+  return out;
+}
+
+template <class Range, class Function>
+auto for_each(Range&& range, Function&& function, fan_out options) {
+  detail::refuse_what_gcc12_miscompiles<Function>();
+  return detail::make_fan_out(std::forward<Range>(range), std::forward<Function>(function), options, "tandem::for_each");
+}
+
+}  // namespace tandem::inline TANDEM_CONFIG

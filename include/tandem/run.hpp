@@ -1,0 +1,596 @@
+// tandem/run.hpp: how a task gets going: run, spawn, simulate; and what every task may ask of its loop: sleep_for,
+// sleep_until, yield, this_task.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, use_task.hpp, detail/await_tree.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "asio.hpp"
+#include "clock.hpp"
+#include "exceptions.hpp"
+#include "task.hpp"
+#include "use_task.hpp"
+
+#include "detail/await_tree.hpp"
+
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/detached.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/signal_set.hpp>
+
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace tandem::inline TANDEM_CONFIG {
+
+/// Runs `main` to its end on an io_context of its own, and gives its result or throws its exception.
+///
+/// SIGINT and SIGTERM stop the task, unless the program ignores them; when it has cleaned up, `interrupted` is thrown. A
+/// second signal has its default action. Tasks that were spawned on the same context are stopped when `main` has ended,
+/// and have ended too when `run` returns. Throws `deadlock` if `main` waits for what can never happen, std::logic_error
+/// from inside a coroutine (there: `co_await` the task) and for an empty task.
+template <class T>
+T run(task<T> main);
+
+/// Runs `main` to its end on `context`, on this thread, and returns then, whatever else the context has to do. No signal
+/// handling. Handlers of the context run meanwhile, and so do tasks spawned on it. Throws what `run(task)` throws, and
+/// std::runtime_error if the context is stopped before the task has ended; the task is then destroyed with the context.
+template <class T>
+T run(asio::io_context& context, task<T> main);
+
+/// How `simulate` goes about it.
+struct simulation_options {
+  /// 0: coroutines run in the order in which they became ready. Otherwise that order is shuffled, the same way each time
+  /// for the same seed.
+  std::uint64_t seed = 0;
+  /// What `clock::now()` says at the beginning.
+  clock::time_point start{};
+  /// n > 0: stops the task just before the n-th resumption, so that a test can stop it at each of its waits.
+  std::uint64_t cancel_at = 0;
+};
+
+/// Runs `main` to its end on virtual time: when every coroutine waits, the clock jumps to the next timer. Sleeping for a
+/// year takes microseconds, and every run is the same.
+///
+/// Virtual time stands still while an Asio operation is in flight. Otherwise as `run(task)`, without signal handling; a
+/// task that was stopped (`cancel_at`) throws `cancelled`.
+template <class T>
+T simulate(task<T> main, simulation_options options = {});
+
+/// Starts `awaitable` as a task tree of its own on `context` and returns: an Asio operation with the signature
+/// `void(std::exception_ptr, T)`, or `void(std::exception_ptr)` for void, or with `std::optional<T>` if T has no default
+/// constructor. Any completion token will do.
+///
+/// The task starts in its turn, never inside `spawn`. Emitting on the handler's cancellation slot stops it, its handler
+/// then gets `cancelled`. The handler is posted to its executor, by default the context's. A task that waits for other
+/// tasks only does not keep `context.run()` from returning; destroying the context destroys it, and its handler.
+/// Write `tandem::spawn`, since Asio has a `spawn` too.
+template <class Awaitable, class Token>
+auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token);
+
+/// The same on the context of an executor: an `io_context::executor_type`, or an `any_io_executor` that holds one.
+template <class Executor, class Awaitable, class Token>
+  requires std::is_convertible_v<const Executor&, asio::any_io_executor>
+auto spawn(const Executor& executor, Awaitable&& awaitable, Token&& token);
+
+/// Waits for `duration`, and at least until the loop has been through its queue once. Sleepers that are due at the same
+/// instant wake in the order in which they began. Throws std::invalid_argument for a negative duration or a NaN. A
+/// duration beyond the clock's range waits for ever. O(log n) of the loop's timers.
+template <class Rep, class Period>
+auto sleep_for(std::chrono::duration<Rep, Period> duration);
+
+/// Waits until `clock::now() >= time`; a time that has passed waits for the loop's queue only. Takes tandem's clock only.
+auto sleep_until(clock::time_point time) noexcept;
+
+/// Lets every other coroutine that is ready now have its turn first. Stops here if the scope is, or gets, stopped.
+auto yield() noexcept;
+
+/// What a task can ask about itself.
+namespace this_task {
+
+/// `co_await this_task::executor`: the executor of the loop, for sockets and timers. Does not suspend.
+struct executor_t;
+extern const executor_t executor;
+
+/// `co_await this_task::cancel_requested`: true if the next wait will stop. Does not suspend.
+struct cancel_requested_t;
+extern const cancel_requested_t cancel_requested;
+
+/// `co_await this_task::checkpoint()`: gives way to the others, and stops here if asked to: `yield` under the name that
+/// says why a long computation calls it.
+auto checkpoint() noexcept;
+
+}  // namespace this_task
+
+// ---- implementation ------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+class yield_awaitable final : public leaf {
+ public:
+  const char* what() const noexcept override { return "yield"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) noexcept {
+    if (park(f)) wake();
+    return true;
+  }
+  void await_resume() noexcept { consume(); }
+  void stop(stop_mode) noexcept override {  // in the queue already, with nothing granted that could be lost
+    if (granted()) state_ = stopped;
+  }
+};
+
+class sleep_awaitable final : public timer_leaf {
+ public:
+  sleep_awaitable(clock::duration length, clock::time_point due) noexcept : length_(length), due_(due) {}
+  sleep_awaitable(sleep_awaitable&& o) noexcept : length_(o.length_), due_(o.due_) {}
+
+  const char* what() const noexcept override { return "sleep"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) {
+    loop& l = *f.scope->loop;
+    if (!park(f)) return true;
+    if (length_ >= clock::duration::zero()) due_ = saturated_sum(l.now(), length_);
+    l.add_timer(*this, due_);
+    return true;
+  }
+  void await_resume() noexcept { consume(); }
+
+  static clock::time_point saturated_sum(clock::time_point t, clock::duration d) noexcept {
+    return d > clock::time_point::max() - t ? clock::time_point::max() : t + d;
+  }
+
+ private:
+  clock::duration length_;  // counted from the moment of the co_await; negative: due_ was given
+  clock::time_point due_;
+};
+
+/// A duration of any type as one of the clock: rounded up, saturated, refused with the caller's name when negative.
+template <class Rep, class Period>
+clock::duration checked_duration(std::chrono::duration<Rep, Period> d, const char* who) {
+  using wide = std::chrono::duration<long double, clock::period>;
+  const wide exact = d;
+  if (!(exact.count() >= 0))
+    throw std::invalid_argument(std::string(who) + ": the duration is " +
+                                std::to_string(std::chrono::duration<double>(exact).count()) +
+                                " s; it must not be negative");
+  if (exact.count() >= static_cast<long double>(clock::duration::max().count())) return clock::duration::max();
+  return std::chrono::ceil<clock::duration>(d);
+}
+
+/// The root of `run` and `simulate`.
+class main_root : public root {
+ public:
+  bool ended() const noexcept { return fate_.has_value(); }
+  bool was_stopped() const noexcept { return fate_ == fate::stopped; }
+  /// The run was given up before the tree had ended: from now on the root looks after itself.
+  void outlive_run() noexcept { orphaned_ = true; }
+
+ protected:
+  main_root(loop& l, asio::io_context* stop_at_end) noexcept : root(l), stop_at_end_(stop_at_end) {}
+  virtual ~main_root() = default;
+  virtual void keep_result(frame& body) noexcept = 0;
+
+ private:
+  void ended(frame& body, fate how) noexcept final {
+    if (how == fate::done) keep_result(body);
+    body.destroy();
+    fate_ = how;
+    if (stop_at_end_) stop_at_end_->stop();
+    if (orphaned_) delete this;
+  }
+  asio::io_context* stop_at_end_;
+  std::optional<fate> fate_;
+  bool orphaned_ = false;
+};
+
+template <class T>
+class main_root_of final : public main_root {
+ public:
+  main_root_of(loop& l, task<T> t, asio::io_context* stop_at_end) : main_root(l, stop_at_end) { start(*t.release()); }
+  result<T>& get() noexcept { return result_; }
+
+ private:
+  void keep_result(frame& body) noexcept override {
+    result_.take_from(static_cast<promise<T>&>(body).result);
+  }
+  result<T> result_;
+};
+
+/// While it lives, SIGINT and SIGTERM ask the tree to stop. It waits for signals only while the loop has something to do,
+/// so that a context without work comes to its end and a deadlock is seen.
+class signal_watch final : loop::observer {
+ public:
+  signal_watch(asio::io_context& context, loop& l, root& r) : signals_(context), loop_(l), root_(r) {
+    for (int s : {SIGINT, SIGTERM})
+      if (!is_ignored(s)) signals_.add(s);
+    wait();
+    loop_.observe(this);
+  }
+  ~signal_watch() { loop_.observe(nullptr); }
+  signal_watch(const signal_watch&) = delete;
+  signal_watch& operator=(const signal_watch&) = delete;
+  int signal() const noexcept { return signal_; }
+
+ private:
+  void wait() {
+    signals_.async_wait([this](const error_code& error, int number) {
+      if (error || signal_ != 0) return;
+      signal_ = number;
+      error_code ignored;
+      signals_.clear(ignored);  // the next one has its default action
+      loop_.ask_to_stop(root_);
+    });
+  }
+  void on_idle() noexcept override {
+    error_code ignored;
+    signals_.cancel(ignored);
+  }
+  void on_work() noexcept override {
+    if (signal_ != 0) return;
+    try {
+      wait();
+    } catch (...) {  // no memory to wait for signals; the task goes on
+    }
+  }
+  static bool is_ignored(int s) noexcept {
+    const auto old = std::signal(s, SIG_IGN);
+    if (old != SIG_IGN && old != SIG_ERR) std::signal(s, old);
+    return old == SIG_IGN;
+  }
+
+  asio::signal_set signals_;
+  loop& loop_;
+  root& root_;
+  int signal_ = 0;
+};
+
+inline std::string describe_deadlock(loop& l, const root& main) {
+  std::string text = "tandem::deadlock: nothing is ready, timed or in flight, and the task still waits";
+  text += await_tree(main, l.now());
+  for (root* r = l.first_root(); r; r = loop::next_root(*r))
+    if (r != &main) text.append("\n and, spawned:").append(await_tree(*r, l.now()));
+  return text;
+}
+
+/// How a run goes on from one moment to the next: real or simulated.
+class runner {
+ public:
+  runner(asio::io_context& context, loop& l) noexcept : context_(context), loop_(l) {}
+
+  /// Lets the loop go on until `main` has ended or nothing can happen any more.
+  virtual void go_on(main_root& main) = 0;
+
+  /// Until `main` has ended. Throws `deadlock` when it never will.
+  void run_to_end(main_root& main) {
+    if (context_.stopped()) context_.restart();
+    go_on(main);
+    if (main.ended()) return;
+    if (!loop_.idle())
+      throw std::runtime_error("tandem::run: the io_context was stopped before the task had ended");
+    const std::string report = describe_deadlock(loop_, main);
+    loop_.ask_to_stop(main);
+    context_.restart();
+    go_on(main);
+    if (!main.ended()) loop_.abandon(main);
+    throw deadlock(report);
+  }
+  /// Stops every tree that is left and lets it clean up; for a context that ends with its run.
+  void stop_the_rest() {
+    while (root* r = loop_.first_root()) {
+      for (; r; r = loop::next_root(*r)) loop_.ask_to_stop(*r);
+      context_.restart();
+      if (!clean_up()) return;  // what is left waits for what can never happen: it goes with the context
+    }
+  }
+
+ protected:
+  /// Runs until no tree is left; false if some are, and nothing can happen any more.
+  virtual bool clean_up() = 0;
+  ~runner() = default;
+  asio::io_context& context_;
+  loop& loop_;
+};
+
+class real_runner final : public runner {
+ public:
+  real_runner(asio::io_context& context, loop& l, bool owns_context) noexcept
+      : runner(context, l), owns_context_(owns_context) {}
+
+ private:
+  void go_on(main_root& main) override {
+    if (owns_context_)
+      context_.run();  // the root stops the context when it has ended
+    else
+      while (!main.ended() && context_.run_one() != 0) {
+      }
+  }
+  bool clean_up() override {
+    while (loop_.first_root())
+      if (context_.run_one() == 0) return false;
+    return true;
+  }
+  bool owns_context_;
+};
+
+class simulated_runner final : public runner {
+ public:
+  simulated_runner(asio::io_context& context, loop& l, const simulation_options& options) noexcept
+      : runner(context, l), outer_time_(virtual_now()), cancel_at_(options.cancel_at) {
+    l.simulate(options.start, options.seed);
+    virtual_now() = l.virtual_time();  // for handlers of the context as well
+  }
+  ~simulated_runner() { virtual_now() = outer_time_; }
+
+ private:
+  void go_on(main_root& main) override {
+    while (!main.ended())
+      if (!next(&main)) return;
+  }
+  bool clean_up() override {
+    while (loop_.first_root())
+      if (!next(nullptr)) return false;
+    return true;
+  }
+  /// One round; false when nothing can happen any more.
+  bool next(main_root* main) {
+    bool ran = false;
+    for (int n = 0; n != entries_between_polls && !(main && main->ended()); ++n) {
+      if (main && cancel_at_ != 0 && ++steps_ == cancel_at_) loop_.ask_to_stop(*main);
+      if (!loop_.run_one()) {
+        --steps_;
+        break;
+      }
+      ran = true;
+    }
+    if (context_.stopped()) context_.restart();
+    if (context_.poll() != 0 || ran || loop_.has_ready()) return true;
+    if (!loop_.busy_with_operations() && loop_.advance()) return true;
+    if (context_.stopped()) context_.restart();
+    return context_.run_one() != 0;
+  }
+
+  static constexpr int entries_between_polls = 64;
+  const clock::time_point* outer_time_;
+  std::uint64_t cancel_at_;
+  std::uint64_t steps_ = 0;
+};
+
+inline void refuse_inside_a_loop(const char* who) {
+  if (loop::current())
+    throw std::logic_error(std::string(who) + ": called from inside a coroutine, which it would block; co_await the task");
+}
+
+/// Owns the root during a run; if the run is left by an exception, the root stays with its loop.
+template <class T>
+class main_task {
+ public:
+  main_task(loop& l, task<T> t, asio::io_context* stop_at_end)
+      : root_(new main_root_of<T>(l, checked(std::move(t)), stop_at_end)) {}
+  main_task(const main_task&) = delete;
+  main_task& operator=(const main_task&) = delete;
+  ~main_task() {
+    if (root_->ended())
+      delete root_;
+    else
+      root_->outlive_run();
+  }
+  main_root_of<T>& root() noexcept { return *root_; }
+  T take(int signal) {
+    if (root_->was_stopped()) {
+      if (signal != 0) throw interrupted(signal);
+      throw cancelled();
+    }
+    return root_->get().take();
+  }
+
+ private:
+  static task<T> checked(task<T> t) {
+    if (!t) throw_empty_task();
+    return t;
+  }
+  main_root_of<T>* root_;
+};
+
+/// What the completion handler of a spawned T is called with.
+template <class T>
+struct spawn_signature {
+  using value = std::conditional_t<std::is_default_constructible_v<stored_t<T>>, stored_t<T>, std::optional<stored_t<T>>>;
+  using type = void(std::exception_ptr, value);
+};
+template <>
+struct spawn_signature<void> {
+  using type = void(std::exception_ptr);
+};
+
+template <class T, class Handler>
+class spawned_root final : public root {
+ public:
+  spawned_root(loop& l, Handler&& h) : root(l), handler_(std::move(h)), work_(handler_executor(l)) {}
+  void begin(task<T> t) {
+    auto slot = asio::get_associated_cancellation_slot(handler_);
+    if (slot.is_connected())
+      slot.assign([this](asio::cancellation_type_t type) {
+        if (type != asio::cancellation_type::none) scope().loop->ask_to_stop(*this);
+      });
+    start(*t.release());
+  }
+
+ private:
+  /// Where the handler is to run. Another context than the loop's must not run out of work until it has.
+  asio::any_io_executor handler_executor(loop& l) const {
+    asio::any_io_executor e = asio::get_associated_executor(handler_, l.executor());
+    return e == l.executor() ? e : asio::prefer(e, asio::execution::outstanding_work.tracked);
+  }
+
+  void ended(frame& body, fate how) noexcept override {
+    result<T> r;
+    if (how == fate::done) r.take_from(static_cast<promise<T>&>(body).result);
+    body.destroy();
+    auto slot = asio::get_associated_cancellation_slot(handler_);
+    if (slot.is_connected()) slot.clear();  // before the handler runs: its owner may destroy the signal there
+    const bool closed = scope().loop->closed();
+    Handler handler = std::move(handler_);
+    const asio::any_io_executor executor = work_;
+    delete this;
+    if (closed) return;
+    std::exception_ptr error;
+    if (how == fate::stopped)
+      error = std::make_exception_ptr(cancelled());
+    else if (r.has_error())
+      error = r.get_error();
+    if constexpr (std::is_void_v<T>) {
+      asio::post(executor, [h = std::move(handler), error]() mutable { std::move(h)(error); });
+    } else {
+      typename spawn_signature<T>::value value{};
+      if (r.has_value()) value = std::move(r.get_value());
+      asio::post(executor, [h = std::move(handler), error, v = std::move(value)]() mutable {
+        std::move(h)(error, std::move(v));
+      });
+    }
+  }
+
+  Handler handler_;
+  asio::any_io_executor work_;
+};
+
+template <class T>
+class spawn_initiation {
+ public:
+  explicit spawn_initiation(loop& l) noexcept : loop_(&l) {}
+  using executor_type = asio::any_io_executor;
+  const executor_type& get_executor() const noexcept { return loop_->executor(); }
+
+  template <class Handler>
+  void operator()(Handler&& handler, task<T> t) const {
+    auto root = std::make_unique<spawned_root<T, std::decay_t<Handler>>>(*loop_, std::forward<Handler>(handler));
+    root->begin(std::move(t));
+    root.release();
+  }
+
+ private:
+  loop* loop_;
+};
+
+inline loop& loop_of(const asio::any_io_executor& executor) {
+  if (const auto* e = executor.target<asio::io_context::executor_type>())
+    return loop::of(static_cast<asio::io_context&>(asio::query(*e, asio::execution::context)));
+  throw std::invalid_argument("tandem::spawn: the executor is not that of an io_context");
+}
+
+template <class Awaitable, class Token>
+auto spawn_on(loop& l, Awaitable&& awaitable, Token&& token) {
+  auto t = to_task(std::forward<Awaitable>(awaitable));
+  if (!t) throw_empty_task();
+  using T = typename decltype(t)::value_type;
+  return asio::async_initiate<Token, typename spawn_signature<T>::type>(spawn_initiation<T>(l), token, std::move(t));
+}
+
+}  // namespace detail
+
+template <class T>
+T run(task<T> main) {
+  detail::refuse_inside_a_loop("tandem::run");
+  asio::io_context context(1);
+  detail::loop& l = detail::loop::of(context);
+  detail::main_task<T> root(l, std::move(main), &context);
+  detail::real_runner runner(context, l, true);
+  detail::signal_watch signals(context, l, root.root());
+  runner.run_to_end(root.root());
+  runner.stop_the_rest();
+  return root.take(signals.signal());
+}
+
+template <class T>
+T run(asio::io_context& context, task<T> main) {
+  detail::refuse_inside_a_loop("tandem::run");
+  detail::loop& l = detail::loop::of(context);
+  detail::main_task<T> root(l, std::move(main), nullptr);
+  detail::real_runner(context, l, false).run_to_end(root.root());
+  return root.take(0);
+}
+
+template <class T>
+T simulate(task<T> main, simulation_options options) {
+  detail::refuse_inside_a_loop("tandem::simulate");
+  asio::io_context context(1);
+  detail::loop& l = detail::loop::of(context);
+  detail::simulated_runner runner(context, l, options);
+  detail::main_task<T> root(l, std::move(main), nullptr);
+  runner.run_to_end(root.root());
+  runner.stop_the_rest();
+  return root.take(0);
+}
+
+template <class Awaitable, class Token>
+auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token) {
+  return detail::spawn_on(detail::loop::of(context), std::forward<Awaitable>(awaitable), std::forward<Token>(token));
+}
+
+template <class Executor, class Awaitable, class Token>
+  requires std::is_convertible_v<const Executor&, asio::any_io_executor>
+auto spawn(const Executor& executor, Awaitable&& awaitable, Token&& token) {
+  return detail::spawn_on(detail::loop_of(executor), std::forward<Awaitable>(awaitable), std::forward<Token>(token));
+}
+
+template <class Rep, class Period>
+auto sleep_for(std::chrono::duration<Rep, Period> duration) {
+  return detail::sleep_awaitable(detail::checked_duration(duration, "tandem::sleep_for"), {});
+}
+
+inline auto sleep_until(clock::time_point time) noexcept {
+  return detail::sleep_awaitable(clock::duration(-1), time);
+}
+
+inline auto yield() noexcept { return detail::yield_awaitable(); }
+
+namespace this_task {
+
+struct executor_t {
+  class awaiter {
+   public:
+    bool await_ready() const noexcept { return false; }
+    bool suspend(detail::frame& f) noexcept {
+      loop_ = f.scope->loop;
+      return false;
+    }
+    asio::any_io_executor await_resume() const noexcept { return loop_->executor(); }
+
+   private:
+    detail::loop* loop_ = nullptr;
+  };
+  awaiter make_awaiter() const noexcept { return {}; }
+};
+inline constexpr executor_t executor{};
+
+struct cancel_requested_t {
+  class awaiter {
+   public:
+    bool await_ready() const noexcept { return false; }
+    bool suspend(detail::frame& f) noexcept {
+      requested_ = f.scope->state != detail::scope::running;
+      return false;
+    }
+    bool await_resume() const noexcept { return requested_; }
+
+   private:
+    bool requested_ = false;
+  };
+  awaiter make_awaiter() const noexcept { return {}; }
+};
+inline constexpr cancel_requested_t cancel_requested{};
+
+inline auto checkpoint() noexcept { return yield(); }
+
+}  // namespace this_task
+
+}  // namespace tandem::inline TANDEM_CONFIG
