@@ -54,15 +54,12 @@ struct simulation_options {
   std::uint64_t seed = 0;
   /// What `clock::now()` says at the beginning.
   clock::time_point start{};
-  /// n > 0: stops the task just before the n-th resumption, so that a test can stop it at each of its waits.
-  std::uint64_t cancel_at = 0;
 };
 
 /// Runs `main` to its end on virtual time: when every coroutine waits, the clock jumps to the next timer. Sleeping for a
 /// year takes microseconds, and every run is the same.
 ///
-/// Virtual time stands still while an Asio operation is in flight. Otherwise as `run(task)`, without signal handling; a
-/// task that was stopped (`cancel_at`) throws `cancelled`.
+/// Virtual time stands still while an Asio operation is in flight. Otherwise as `run(task)`, without signal handling.
 template <class T>
 T simulate(task<T> main, simulation_options options = {});
 
@@ -325,7 +322,7 @@ class real_runner final : public runner {
 class simulated_runner final : public runner {
  public:
   simulated_runner(asio::io_context& context, loop& l, const simulation_options& options) noexcept
-      : runner(context, l), outer_time_(virtual_now()), cancel_at_(options.cancel_at) {
+      : runner(context, l), outer_time_(virtual_now()) {
     l.simulate(options.start, options.seed);
     virtual_now() = l.virtual_time();  // for handlers of the context as well
   }
@@ -345,11 +342,7 @@ class simulated_runner final : public runner {
   bool next(main_root* main) {
     bool ran = false;
     for (int n = 0; n != entries_between_polls && !(main && main->ended()); ++n) {
-      if (main && cancel_at_ != 0 && ++steps_ == cancel_at_) loop_.ask_to_stop(*main);
-      if (!loop_.run_one()) {
-        --steps_;
-        break;
-      }
+      if (!loop_.run_one()) break;
       ran = true;
     }
     if (context_.stopped()) context_.restart();
@@ -361,8 +354,6 @@ class simulated_runner final : public runner {
 
   static constexpr int entries_between_polls = 64;
   const clock::time_point* outer_time_;
-  std::uint64_t cancel_at_;
-  std::uint64_t steps_ = 0;
 };
 
 inline void refuse_inside_a_loop(const char* who) {

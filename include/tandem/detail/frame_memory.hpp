@@ -4,6 +4,7 @@
 
 #include "../asio.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <new>
 
@@ -20,8 +21,18 @@ namespace tandem::inline TANDEM_CONFIG::detail {
 
 #if defined(TANDEM_PLAIN_FRAMES)
 
-inline void* allocate_frame(std::size_t size) { return ::operator new(size); }
-inline void deallocate_frame(void* p, std::size_t) noexcept { ::operator delete(p); }
+/// How many frames there are: tests see with it that none outlives its scope.
+inline std::atomic<long> live_frames{0};
+
+inline void* allocate_frame(std::size_t size) {
+  void* p = ::operator new(size);
+  live_frames.fetch_add(1, std::memory_order_relaxed);
+  return p;
+}
+inline void deallocate_frame(void* p, std::size_t) noexcept {
+  live_frames.fetch_sub(1, std::memory_order_relaxed);
+  ::operator delete(p);
+}
 
 #else
 

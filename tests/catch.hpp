@@ -1,0 +1,8 @@
+// Catch2, whichever version the machine has: 3, or the single header of 2.13.
+#pragma once
+
+#if __has_include(<catch2/catch_all.hpp>)
+#include <catch2/catch_all.hpp>
+#else
+#include <catch2/catch.hpp>
+#endif

@@ -1,0 +1,11 @@
+# Sets COMPILER_COMMAND to what follows "--" on the command line of `cmake -P`.
+set(COMPILER_COMMAND "")
+set(after_dashes FALSE)
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE ${last})
+  if(after_dashes)
+    list(APPEND COMPILER_COMMAND "${CMAKE_ARGV${i}}")
+  elseif(CMAKE_ARGV${i} STREQUAL "--")
+    set(after_dashes TRUE)
+  endif()
+endforeach()
