@@ -427,13 +427,15 @@ class spawned_root final : public root {
     result<T> r;
     if (how == fate::done) r.take_from(static_cast<promise<T>&>(body).result);
     body.destroy();
+    if (scope().loop->closed()) {  // the context goes, and with it the handler; the signal may have gone before
+      delete this;
+      return;
+    }
     auto slot = asio::get_associated_cancellation_slot(handler_);
     if (slot.is_connected()) slot.clear();  // before the handler runs: its owner may destroy the signal there
-    const bool closed = scope().loop->closed();
     Handler handler = std::move(handler_);
     const asio::any_io_executor executor = work_;
     delete this;
-    if (closed) return;
     std::exception_ptr error;
     if (how == fate::stopped)
       error = std::make_exception_ptr(cancelled());
