@@ -269,7 +269,8 @@ class finally_awaitable final : public single<T> {
     this->scope_.state = detail::scope::running;
     try {
       const auto& r = this->result_;
-      auto t = call(cleanup_, ending(r.empty(), r.has_error() ? r.get_error() : nullptr));
+      ending_.emplace(r.empty(), r.get_error());  // here, because the clean-up may take it by reference
+      auto t = call(cleanup_, *ending_);
       if (!t) throw_empty_task();
       this->frame_ = t.release();
     } catch (...) {
@@ -284,6 +285,7 @@ class finally_awaitable final : public single<T> {
   bool goes_on() const noexcept override { return !this->result_.empty() || failures_.any(); }
 
   Cleanup cleanup_;
+  std::optional<ending> ending_;
   bool cleaning_ = false;
   failures failures_;
 };
@@ -317,13 +319,21 @@ auto call_release(F& f, R& resource, const ending& e) {
 template <class Acquire>
 using acquired_t = typename decltype(acquisition(std::declval<Acquire&>()))::value_type;
 
-template <class Acquire, class Body, class Release, class R = acquired_t<Acquire>>
-auto use_resource(Acquire acquire, Body body, Release release)
+template <class Body, class R>
+auto call_body(Body& body, std::optional<stored_t<R>>& resource)
     -> task<typename decltype(as_task(body(std::declval<R&>())))::value_type> {
+  auto t = as_task(body(*resource));
+  co_return co_await std::move(t);
+}
+
+template <class Acquire, class Body, class Release, class R = acquired_t<Acquire>>
+auto use_resource(Acquire acquire, Body body, Release release) -> decltype(call_body<Body, R>(body, std::declval<std::optional<stored_t<R>>&>())) {
+  // Whatever can fail is made before there is something to release.
+  std::optional<stored_t<R>> resource;
+  auto cleanup = [&](const ending& e) { return call_release(release, *resource, e); };
+  auto use = make_finally(call_body<Body, R>(body, resource), cleanup);
   auto acquiring = acquisition(acquire);
-  R resource = co_await std::move(acquiring);
-  auto cleanup = [&](const ending& e) { return call_release(release, resource, e); };
-  auto use = make_finally(as_task(body(resource)), cleanup);
+  resource.emplace(co_await std::move(acquiring));
   co_return co_await std::move(use);
 }
 

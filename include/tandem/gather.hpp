@@ -279,7 +279,7 @@ class gather_tuple final : public gathering {
 
   void take(frame& child, fate how) noexcept override { take(child, how, std::index_sequence_for<Ts...>()); }
   template <std::size_t... I>
-  void take(frame& child, fate how, std::index_sequence<I...>) noexcept {
+  void take(frame& child, [[maybe_unused]] fate how, std::index_sequence<I...>) noexcept {
     const std::size_t i = child.index;
     children_[i] = nullptr;
     ((i == I ? settle(std::get<I>(results_), child, how) : void()), ...);

@@ -28,6 +28,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 
 namespace tandem::inline TANDEM_CONFIG {
@@ -406,7 +407,10 @@ struct spawn_signature<void> {
 template <class T, class Handler>
 class spawned_root final : public root {
  public:
-  spawned_root(loop& l, Handler&& h) : root(l), handler_(std::move(h)), work_(handler_executor(l)) {}
+  spawned_root(loop& l, Handler&& h)
+      : root(l), handler_(std::move(h)), executor_(asio::get_associated_executor(handler_, l.executor())) {
+    if (!is_executor_of(l)) work_.emplace(executor_);
+  }
   void begin(task<T> t) {
     auto slot = asio::get_associated_cancellation_slot(handler_);
     if (slot.is_connected())
@@ -417,10 +421,13 @@ class spawned_root final : public root {
   }
 
  private:
-  /// Where the handler is to run. Another context than the loop's must not run out of work until it has.
-  asio::any_io_executor handler_executor(loop& l) const {
-    asio::any_io_executor e = asio::get_associated_executor(handler_, l.executor());
-    return e == l.executor() ? e : asio::prefer(e, asio::execution::outstanding_work.tracked);
+  using executor_type = asio::associated_executor_t<Handler, asio::any_io_executor>;
+
+  bool is_executor_of(loop& l) const noexcept {
+    if constexpr (std::is_convertible_v<const executor_type&, asio::any_io_executor>)
+      return asio::any_io_executor(executor_) == l.executor();
+    else
+      return false;
   }
 
   void ended(frame& body, fate how) noexcept override {
@@ -434,12 +441,13 @@ class spawned_root final : public root {
     auto slot = asio::get_associated_cancellation_slot(handler_);
     if (slot.is_connected()) slot.clear();  // before the handler runs: its owner may destroy the signal there
     Handler handler = std::move(handler_);
-    const asio::any_io_executor executor = work_;
+    const executor_type executor = executor_;
+    const auto work = std::move(work_);
     delete this;
     std::exception_ptr error;
     if (how == fate::stopped)
       error = std::make_exception_ptr(cancelled());
-    else if (r.has_error())
+    else
       error = r.get_error();
     if constexpr (std::is_void_v<T>) {
       asio::post(executor, [h = std::move(handler), error]() mutable { std::move(h)(error); });
@@ -453,7 +461,8 @@ class spawned_root final : public root {
   }
 
   Handler handler_;
-  asio::any_io_executor work_;
+  executor_type executor_;
+  std::optional<asio::executor_work_guard<executor_type>> work_;  // another context must not end before it ran the handler
 };
 
 template <class T>
@@ -475,8 +484,8 @@ class spawn_initiation {
 };
 
 inline loop& loop_of(const asio::any_io_executor& executor) {
-  if (const auto* e = executor.target<asio::io_context::executor_type>())
-    return loop::of(static_cast<asio::io_context&>(asio::query(*e, asio::execution::context)));
+  if (executor.target_type() == typeid(asio::io_context::executor_type))  // Asio 1.22's target() does not check it
+    return loop::of(static_cast<asio::io_context&>(asio::query(executor, asio::execution::context)));
   throw std::invalid_argument("tandem::spawn: the executor is not that of an io_context");
 }
 

@@ -36,51 +36,43 @@ class result {
   using value_type = stored_t<T>;
 
   result() noexcept {}
-  result(result&& o) noexcept(std::is_nothrow_move_constructible_v<value_type>) { take_over(o); }
-  result& operator=(result&& o) noexcept(std::is_nothrow_move_constructible_v<value_type>) {
-    if (this != &o) {
-      clear();
-      take_over(o);
-    }
-    return *this;
+  result(result&& o) noexcept(std::is_nothrow_move_constructible_v<value_type>) : error_(std::move(o.error_)) {
+    if (o.has_value_) set_value(std::move(o.value_));
   }
+  result& operator=(result&&) = delete;
   ~result() { clear(); }
 
   template <class... Args>
   void set_value(Args&&... args) {
     clear();
     std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
-    kind_ = value;
+    has_value_ = true;
   }
   void set_error(std::exception_ptr e) noexcept {
     clear();
-    std::construct_at(std::addressof(error_), std::move(e));
-    kind_ = error;
+    error_ = std::move(e);
   }
-
   /// Moves `o` here; a move constructor that throws becomes the failure.
   void take_from(result& o) noexcept {
     try {
-      *this = std::move(o);
+      if (o.has_value_) return set_value(std::move(o.value_));
+      set_error(std::move(o.error_));
     } catch (...) {
       set_error(std::current_exception());
     }
   }
 
-  bool empty() const noexcept { return kind_ == nothing; }
-  bool has_value() const noexcept { return kind_ == value; }
-  bool has_error() const noexcept { return kind_ == error; }
+  bool empty() const noexcept { return !has_value_ && !error_; }
+  bool has_value() const noexcept { return has_value_; }
+  bool has_error() const noexcept { return error_ != nullptr; }
+  /// Null if there is none.
   const std::exception_ptr& get_error() const noexcept { return error_; }
   value_type& get_value() noexcept { return value_; }
   const value_type& get_value() const noexcept { return value_; }
 
   /// The value moved out, or the exception thrown.
   T take() {
-    if (kind_ == error) {
-      std::exception_ptr e = std::move(error_);
-      clear();
-      std::rethrow_exception(std::move(e));
-    }
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     if constexpr (std::is_reference_v<T>)
       return value_.get();
     else if constexpr (!std::is_void_v<T>)
@@ -88,26 +80,16 @@ class result {
   }
 
  private:
-  void take_over(result& o) {
-    if (o.kind_ == value)
-      std::construct_at(std::addressof(value_), std::move(o.value_));
-    else if (o.kind_ == error)
-      std::construct_at(std::addressof(error_), std::move(o.error_));
-    kind_ = o.kind_;
-  }
   void clear() noexcept {
-    const kind was = std::exchange(kind_, nothing);
-    if (was == value)
-      std::destroy_at(std::addressof(value_));
-    else if (was == error)
-      std::destroy_at(std::addressof(error_));
+    if (std::exchange(has_value_, false)) std::destroy_at(std::addressof(value_));
+    error_ = nullptr;
   }
 
+  std::exception_ptr error_;
   union {
     value_type value_;
-    std::exception_ptr error_;
   };
-  enum kind : unsigned char { nothing, value, error } kind_ = nothing;
+  bool has_value_ = false;
 };
 
 }  // namespace tandem::inline TANDEM_CONFIG::detail

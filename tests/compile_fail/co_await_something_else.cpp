@@ -1,0 +1,10 @@
+// expect: a tandem::task awaits tasks, tandem's own awaitables and Asio operations with use_task
+#include <tandem/run.hpp>
+
+tandem::task<> parent() {
+#if defined(FIXED)
+  co_await tandem::yield();
+#else
+  co_await std::suspend_always();
+#endif
+}

@@ -1,0 +1,519 @@
+#include <tandem/cancel.hpp>
+
+#include <tandem/gather.hpp>
+#include <tandem/run.hpp>
+
+#include "kit/kit.hpp"
+
+#include <asio/steady_timer.hpp>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+using namespace std::chrono_literals;
+using tandem::clock;
+using tandem::deadline;
+using tandem::ending;
+using tandem::finally;
+using tandem::shield;
+using tandem::simulate;
+using tandem::sleep_for;
+using tandem::task;
+using tandem::timed_out;
+using tandem::timeout;
+using tandem::try_timeout;
+using tandem::with_resource;
+using tandem::yield;
+
+namespace {
+
+clock::time_point at(clock::duration d) { return clock::time_point(d); }
+
+template <class T>
+task<T> after(clock::duration d, T value) {
+  co_await sleep_for(d);
+  co_return value;
+}
+
+task<> fail_after(clock::duration d, const char* text) {
+  co_await sleep_for(d);
+  throw std::runtime_error(text);
+}
+
+template <class A>
+task<> as_void(A a) {
+  co_await std::move(a);
+}
+
+/// What an awaitable throws, as text; "" if nothing.
+template <class A>
+task<std::string> thrown_by(A awaitable) {
+  try {
+    co_await std::move(awaitable);
+  } catch (const std::exception& e) {
+    co_return e.what();
+  }
+  co_return "";
+}
+
+}  // namespace
+
+// ---- timeout -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("timeout gives what arrives in time, and throws timed_out when the time is up") {
+  auto main = []() -> task<> {
+    const int in_time = co_await timeout(2s, after(1s, 7));
+    CHECK(in_time == 7);
+    CHECK(clock::now() == at(1s));
+    kit::counted* none = nullptr;
+    bool late = false;
+    try {
+      co_await timeout(1s, after(1h, none));
+    } catch (const timed_out& e) {
+      late = e.code() == asio::error::timed_out;
+    }
+    CHECK(late);
+    CHECK(clock::now() == at(2s));
+    co_await timeout(1s, yield());
+  };
+  simulate(main());
+}
+
+TEST_CASE("timeout waits until what it stopped has cleaned up") {
+  bool cleaned = false;
+  auto main = [&]() -> task<> {
+    auto slow_to_leave = [&]() -> task<> {
+      co_await finally(sleep_for(1h), [&]() -> task<> {
+        co_await sleep_for(5s);
+        cleaned = true;
+      });
+    };
+    const std::string text = co_await thrown_by(timeout(1s, slow_to_leave()));
+    CHECK(text == timed_out().what());
+    CHECK(cleaned);
+    CHECK(clock::now() == at(6s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a grant at the instant of the timer wins") {
+  for (std::uint64_t seed = 0; seed != 100; ++seed) {
+    auto main = []() -> task<> {
+      const int same_instant = co_await timeout(1s, after(1s, 5));
+      CHECK(same_instant == 5);
+      co_await timeout(1s, sleep_for(1s));
+    };
+    simulate(main(), {.seed = seed, .start = {}});
+  }
+}
+
+TEST_CASE("a value or a failure that comes while the awaitable is being stopped is not dropped") {
+  auto main = []() -> task<> {
+    const int value = co_await timeout(1s, shield(after(3s, 9)));
+    CHECK(value == 9);
+    CHECK(clock::now() == at(3s));
+    const std::string text = co_await thrown_by(timeout(1s, shield(fail_after(2s, "late failure"))));
+    CHECK(text == "late failure");
+    const auto optional = co_await try_timeout(1s, shield(after(2s, 3)));
+    CHECK(optional == 3);
+  };
+  simulate(main());
+}
+
+TEST_CASE("try_timeout gives an optional, of monostate for void, and throws other failures") {
+  auto main = []() -> task<> {
+    const std::optional<int> in_time = co_await try_timeout(2s, after(1s, 1));
+    CHECK(in_time == 1);
+    const std::optional<int> late = co_await try_timeout(1s, after(2s, 1));
+    CHECK_FALSE(late);
+    const std::optional<std::monostate> nothing = co_await try_timeout(2s, sleep_for(1s));
+    CHECK(nothing);
+    const std::string text = co_await thrown_by(try_timeout(2s, fail_after(1s, "inside")));
+    CHECK(text == "inside");
+    int target = 0;
+    auto reference = [&]() -> task<int&> { co_return target; };
+    const auto r = co_await try_timeout(1s, reference());
+    CHECK(&r->get() == &target);
+    int& same = co_await timeout(1s, reference());
+    CHECK(&same == &target);
+  };
+  simulate(main());
+}
+
+TEST_CASE("deadline counts to a point in time; one that has passed leaves what needs no waiting") {
+  auto main = []() -> task<> {
+    const int in_time = co_await deadline(at(5s), after(4s, 1));
+    CHECK(in_time == 1);
+    const std::string text = co_await thrown_by(deadline(at(5s), after(4s, 1)));
+    CHECK(text == timed_out().what());
+    CHECK(clock::now() == at(5s));
+    auto immediate = []() -> task<int> { co_return 2; };
+    const int at_once = co_await deadline(at(1s), immediate());
+    CHECK(at_once == 2);
+    const int zero = co_await timeout(0s, immediate());
+    CHECK(zero == 2);
+    const std::string none = co_await thrown_by(timeout(0s, sleep_for(1ns)));
+    CHECK(none == timed_out().what());
+  };
+  simulate(main());
+}
+
+TEST_CASE("time limits nest: the nearer one fires, and an outer stop is not hidden by an inner limit") {
+  auto main = []() -> task<> {
+    const std::string inner = co_await thrown_by(timeout(10s, timeout(1s, sleep_for(1h))));
+    CHECK(inner == timed_out().what());
+    CHECK(clock::now() == at(1s));
+    bool inner_caught = false;
+    auto catches = [&]() -> task<> {
+      try {
+        co_await timeout(1h, sleep_for(2h));
+      } catch (const timed_out&) {
+        inner_caught = true;
+      }
+    };
+    const std::string outer = co_await thrown_by(timeout(1s, catches()));
+    CHECK(outer == timed_out().what());
+    CHECK_FALSE(inner_caught);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a time limit that was not needed leaves no timer behind") {
+  auto main = []() -> task<> {
+    for (int i = 0; i != 100; ++i) co_await timeout(1h, yield());
+    co_await sleep_for(1s);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a negative duration is invalid_argument, an empty task logic_error, before anything starts") {
+  CHECK_THROWS_WITH(timeout(-1s, yield()), "tandem::timeout: the duration is -1.000000 s; it must not be negative");
+  CHECK_THROWS_AS(try_timeout(-1ns, yield()), std::invalid_argument);
+  CHECK_THROWS_AS(timeout(1s, task<>()), std::logic_error);
+  CHECK_THROWS_AS(shield(task<int>()), std::logic_error);
+  CHECK_THROWS_AS(finally(task<int>(), [] { return yield(); }), std::logic_error);
+}
+
+TEST_CASE("an awaitable may be moved until it is awaited") {
+  auto main = []() -> task<> {
+    auto a = timeout(2s, after(1s, 1));
+    auto b = std::move(a);
+    auto c = shield(std::move(b));
+    auto d = finally(std::move(c), [] { return yield(); });
+    auto e = std::move(d);
+    const int value = co_await std::move(e);
+    CHECK(value == 1);
+  };
+  simulate(main());
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("timeouts lose nothing under any schedule, stop or teardown") {
+  struct state {
+    int ended = 0;
+    kit::gate gate;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto one = [&](int i) -> task<> {
+          kit::counted c;
+          co_await try_timeout(std::chrono::seconds(i), s.gate.wait());
+          s.gate.open_one();
+          co_await try_timeout(2s, after(std::chrono::seconds(i), i));
+          ++s.ended;
+        };
+        co_await tandem::gather(one(1), one(2), one(3), timeout(3s, sleep_for(2s)));
+      },
+      [](state& s, kit::end how) {
+        if (how == kit::end::returned) CHECK(s.ended == 3);
+        CHECK(how != kit::end::failed);
+      });
+}
+
+// ---- shield --------------------------------------------------------------------------------------------------------
+
+TEST_CASE("shield finishes its work although the scope is stopped, delivers it, and the next wait stops") {
+  int delivered = 0;
+  bool went_on = false;
+  auto main = [&]() -> task<> {
+    auto body = [&]() -> task<> {
+      delivered = co_await shield(after(5s, 8));
+      co_await yield();
+      went_on = true;
+    };
+    const auto in_time = co_await try_timeout(1s, body());
+    CHECK_FALSE(in_time);
+    CHECK(clock::now() == at(5s));
+  };
+  simulate(main());
+  CHECK(delivered == 8);
+  CHECK_FALSE(went_on);
+}
+
+TEST_CASE("a shield entered in a stopped scope still does its work") {
+  int done = 0;
+  auto main = [&]() -> task<> {
+    auto body = [&]() -> task<> {
+      co_await shield(sleep_for(2s));
+      done = co_await shield(after(1s, 1));
+      co_await yield();
+      done = 2;
+    };
+    co_await try_timeout(1s, body());
+  };
+  simulate(main());
+  CHECK(done == 1);
+}
+
+TEST_CASE("what a shielded awaitable throws goes through") {
+  auto main = []() -> task<> {
+    const std::string text = co_await thrown_by(shield(fail_after(1s, "x")));
+    CHECK(text == "x");
+  };
+  simulate(main());
+}
+
+// ---- finally -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("finally runs its clean-up after a value, a failure and a stop, and passes the ending on") {
+  std::vector<std::string> endings;
+  auto cleanup = [&](const ending& e) -> task<> {
+    co_await sleep_for(1s);
+    endings.push_back(e.returned() ? "returned" : e.failed() ? "failed" : "stopped");
+    CHECK(int(e.returned()) + int(e.failed()) + int(e.stopped()) == 1);
+    CHECK((e.error() != nullptr) == e.failed());
+  };
+  auto main = [&]() -> task<> {
+    const int value = co_await finally(after(1s, 4), cleanup);
+    CHECK(value == 4);
+    const std::string text = co_await thrown_by(finally(fail_after(1s, "body"), cleanup));
+    CHECK(text == "body");
+    const auto late = co_await try_timeout(1s, finally(after(1h, 1), cleanup));
+    CHECK_FALSE(late);
+  };
+  simulate(main());
+  CHECK(endings == std::vector<std::string>{"returned", "failed", "stopped"});
+}
+
+TEST_CASE("a clean-up that fails: alone, together with its body, and instead of a stop") {
+  auto broken = [] { return fail_after(1s, "clean-up"); };
+  auto main = [&]() -> task<> {
+    const std::string alone = co_await thrown_by(finally(after(1s, 4), broken));
+    CHECK(alone == "clean-up");
+    const std::string both = co_await thrown_by(finally(fail_after(1s, "body"), broken));
+    CHECK(both == "tandem::exception_group: 2 failures: body; clean-up");
+    const std::string instead = co_await thrown_by(timeout(1s, finally(after(1h, 4), broken)));
+    CHECK(instead == "clean-up");
+    auto throws_at_once = [] () -> task<> {
+      throw std::runtime_error("not even started");
+      co_return;
+    };
+    const std::string at_once = co_await thrown_by(finally(yield(), throws_at_once));
+    CHECK(at_once == "not even started");
+    auto throws_plainly = []() -> task<> { throw std::runtime_error("no task"); };
+    const std::string plainly = co_await thrown_by(finally(yield(), throws_plainly));
+    CHECK(plainly == "no task");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a clean-up may be any callable that returns an awaitable") {
+  auto main = []() -> task<> {
+    co_await finally(sleep_for(1s), [] { return sleep_for(2s); });
+    CHECK(clock::now() == at(3s));
+    auto owning = [kept = std::make_unique<int>(1)]() -> task<> {
+      CHECK(*kept == 1);
+      co_return;
+    };
+    auto awaitable = finally(yield(), std::ref(owning));
+    co_await std::move(awaitable);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a stop that comes during the clean-up does not cut it short; the value is delivered") {
+  bool cleaned = false, went_on = false;
+  int value = 0;
+  auto main = [&]() -> task<> {
+    auto body = [&]() -> task<> {
+      value = co_await finally(after(1s, 6), [&]() -> task<> {
+        co_await sleep_for(10s);
+        cleaned = true;
+      });
+      co_await yield();
+      went_on = true;
+    };
+    co_await try_timeout(2s, body());
+    CHECK(clock::now() == at(11s));
+  };
+  simulate(main());
+  CHECK(cleaned);
+  CHECK(value == 6);
+  CHECK_FALSE(went_on);
+}
+
+TEST_CASE("nested finally clean up from the inside out") {
+  std::vector<int> order;
+  auto note = [&](int i) {
+    return [&order, i]() -> task<> {
+      co_await sleep_for(1s);
+      order.push_back(i);
+    };
+  };
+  auto main = [&]() -> task<> {
+    auto n1 = note(1), n2 = note(2), n3 = note(3);
+    auto nested = finally(finally(finally(sleep_for(1h), n1), n2), n3);
+    co_await try_timeout(1s, std::move(nested));
+  };
+  simulate(main());
+  CHECK(order == std::vector<int>{1, 2, 3});
+}
+
+TEST_CASE("clean-ups run to their end under every schedule and stop") {
+  struct state {
+    int opened = 0, closed = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto session = [&](int i) -> task<> {
+          kit::counted c;
+          co_await yield();
+          ++s.opened;
+          auto body = [&]() -> task<> {
+            kit::counted d;
+            for (int k = 0; k != i; ++k) co_await sleep_for(1s);
+          };
+          co_await finally(body(), [&]() -> task<> {
+            co_await sleep_for(1s);
+            co_await yield();
+            ++s.closed;
+          });
+        };
+        co_await tandem::gather(session(1), session(2), try_timeout(1s, session(3)));
+      },
+      [](state& s, kit::end how) {
+        if (how != kit::end::destroyed) CHECK(s.opened == s.closed);
+        CHECK(how != kit::end::failed);
+      });
+}
+
+// ---- with_resource -------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct connection {
+  explicit connection(int n) : number(n) {}
+  connection(connection&&) = default;
+  int number;
+};
+
+task<connection> connect(int n) {
+  co_await sleep_for(1s);
+  co_return connection(n);
+}
+
+}  // namespace
+
+TEST_CASE("with_resource acquires, uses and releases on every exit, and gives what the body gives") {
+  std::vector<std::string> log;
+  auto release = [&](connection& c, const ending& e) -> task<> {
+    co_await sleep_for(1s);
+    log.push_back(std::to_string(c.number) + (e.returned() ? " returned" : e.failed() ? " failed" : " stopped"));
+  };
+  auto main = [&]() -> task<> {
+    const int value = co_await with_resource(connect(1), [](connection& c) { return after(1s, c.number * 10); }, release);
+    CHECK(value == 10);
+    const std::string text = co_await thrown_by(
+        with_resource([] { return connect(2); }, [](connection&) { return fail_after(1s, "body"); }, release));
+    CHECK(text == "body");
+    const auto late =
+        co_await try_timeout(5s, with_resource(connect(3), [](connection&) { return sleep_for(1h); }, release));
+    CHECK_FALSE(late);
+  };
+  simulate(main());
+  CHECK(log == std::vector<std::string>{"1 returned", "2 failed", "3 stopped"});
+}
+
+TEST_CASE("with_resource releases nothing if nothing was acquired") {
+  int released = 0;
+  auto release = [&](connection&) -> task<> {
+    ++released;
+    co_return;
+  };
+  auto use = [](connection&) { return yield(); };
+  auto fails = []() -> task<connection> {
+    co_await yield();
+    throw std::runtime_error("no connection");
+  };
+  auto main = [&]() -> task<> {
+    const std::string text = co_await thrown_by(with_resource(fails(), use, release));
+    CHECK(text == "no connection");
+    const auto late = co_await try_timeout(500ms, with_resource(connect(1), use, release));
+    CHECK_FALSE(late);
+  };
+  simulate(main());
+  CHECK(released == 0);
+}
+
+TEST_CASE("with_resource releases if its body cannot even be made") {
+  int released = 0;
+  auto release = [&](connection&) -> task<> {
+    ++released;
+    co_return;
+  };
+  auto broken = [](connection& c) -> task<> {
+    if (c.number == 1) throw std::runtime_error("no body");
+    return as_void(yield());
+  };
+  auto main = [&]() -> task<> {
+    const std::string text = co_await thrown_by(with_resource(connect(1), broken, release));
+    CHECK(text == "no body");
+  };
+  simulate(main());
+  CHECK(released == 1);
+}
+
+TEST_CASE("a release may take the resource by value") {
+  int released = 0;
+  auto release = [&](connection c, ending e) -> task<> {
+    released = e.returned() ? c.number : -1;
+    co_return;
+  };
+  auto main = [&]() -> task<> { co_await with_resource(connect(4), [](connection&) { return yield(); }, release); };
+  simulate(main());
+  CHECK(released == 4);
+}
+
+TEST_CASE("every acquired resource is released once under every schedule and stop") {
+  struct state {
+    int acquired = 0, released = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto acquire = [&]() -> task<connection> {
+          co_await sleep_for(1s);
+          ++s.acquired;
+          co_return connection(s.acquired);
+        };
+        auto use = [](connection&) -> task<> {
+          kit::counted c;
+          co_await sleep_for(1s);
+          co_await yield();
+        };
+        auto release = [&](connection&) -> task<> {
+          co_await yield();
+          ++s.released;
+        };
+        std::vector<task<>> all;
+        for (int i = 0; i != 3; ++i) all.push_back(with_resource(acquire, use, release));
+        co_await tandem::gather(std::move(all));
+      },
+      [](state& s, kit::end how) {
+        if (how != kit::end::destroyed) CHECK(s.acquired == s.released);
+        if (how == kit::end::returned) CHECK(s.released == 3);
+      });
+}

@@ -1,0 +1,748 @@
+// asio::use_future trips a false alarm of g++ 12.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#include <tandem/run.hpp>
+
+#include <tandem/cancel.hpp>
+#include <tandem/gather.hpp>
+
+#include "kit/kit.hpp"
+
+#include <asio/awaitable.hpp>
+#include <asio/bind_executor.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/thread_pool.hpp>
+#include <asio/use_awaitable.hpp>
+#include <asio/use_future.hpp>
+#include <asio/write.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <limits>
+#include <memory>
+#include <string>
+#include <thread>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+using namespace std::chrono_literals;
+using tandem::clock;
+using tandem::run;
+using tandem::simulate;
+using tandem::sleep_for;
+using tandem::spawn;
+using tandem::task;
+using tandem::use_task;
+using tandem::yield;
+
+namespace {
+
+clock::time_point at(clock::duration d) { return clock::time_point(d); }
+
+task<int> answer() {
+  co_await yield();
+  co_return 42;
+}
+
+task<> waits_for_ever(kit::gate& g) {
+  kit::counted c;
+  co_await g.wait();
+}
+
+}  // namespace
+
+// ---- run -----------------------------------------------------------------------------------------------------------
+
+TEST_CASE("run gives the result of its task, on its own context and on a given one") {
+  CHECK(run(answer()) == 42);
+  asio::io_context context;
+  CHECK(run(context, answer()) == 42);
+  CHECK(run(context, answer()) == 42);  // again, though the context had run out of work
+  auto unique = []() -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(3); };
+  CHECK(*run(unique()) == 3);
+  int target = 0;
+  auto reference = [&]() -> task<int&> { co_return target; };
+  CHECK(&run(context, reference()) == &target);
+}
+
+TEST_CASE("run returns at its task's end, whatever else the context has to do") {
+  asio::io_context context;
+  asio::steady_timer other(context, 1h);
+  bool fired = false;
+  other.async_wait([&](asio::error_code) { fired = true; });
+  CHECK(run(context, answer()) == 42);
+  CHECK_FALSE(fired);
+}
+
+TEST_CASE("run on a context leaves no timer behind that would keep the context running") {
+  asio::io_context context;
+  auto quick = []() -> task<> { co_await tandem::timeout(1h, yield()); };
+  run(context, quick());
+  const auto before = std::chrono::steady_clock::now();
+  context.restart();
+  context.run();
+  CHECK(std::chrono::steady_clock::now() - before < 1min);
+}
+
+TEST_CASE("run inside a coroutine throws logic_error, and so does simulate") {
+  auto main = []() -> task<int> {
+    asio::io_context other;
+    int errors = 0;
+    const auto refused = [&](auto attempt) {
+      try {
+        attempt();
+      } catch (const std::logic_error&) {
+        ++errors;
+      }
+    };
+    refused([] { run(answer()); });
+    refused([&] { run(other, answer()); });
+    refused([] { simulate(answer()); });
+    co_await yield();
+    co_return errors;
+  };
+  CHECK(run(main()) == 3);
+  CHECK(simulate(main()) == 3);
+}
+
+TEST_CASE("run and simulate refuse an empty task") {
+  CHECK_THROWS_AS(run(task<>()), std::logic_error);
+  CHECK_THROWS_AS(simulate(task<int>()), std::logic_error);
+  asio::io_context context;
+  CHECK_THROWS_AS(run(context, task<>()), std::logic_error);
+}
+
+TEST_CASE("run stops what was spawned on its context, lets it clean up, and returns then") {
+  bool cleaned = false, cancelled = false;
+  auto background = [&]() -> task<> {
+    kit::counted c;
+    co_await tandem::finally(sleep_for(1h), [&]() -> task<> {
+      co_await sleep_for(1ms);
+      cleaned = true;
+    });
+  };
+  auto main = [&]() -> task<> {
+    spawn(co_await tandem::this_task::executor, background(), [&](std::exception_ptr e) { cancelled = !!e; });
+    co_await sleep_for(1ms);
+  };
+  for (int i = 0; i != 2; ++i) {
+    cleaned = false;
+    i == 0 ? run(main()) : simulate(main());
+    CHECK(cleaned);
+    CHECK(kit::counted::live() == 0);
+  }
+}
+
+TEST_CASE("a context that is stopped before the task has ended is runtime_error, and the task goes with the context") {
+  {
+    asio::io_context context;
+    auto main = [&]() -> task<> {
+      kit::counted c;
+      context.stop();
+      co_await sleep_for(1h);
+    };
+    CHECK_THROWS_AS(run(context, main()), std::runtime_error);
+    CHECK(kit::counted::live() == 1);
+  }
+  CHECK(kit::counted::live() == 0);
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("an exception from somebody else's handler leaves run, and the task goes with the context") {
+  {
+    asio::io_context context;
+    kit::gate never;
+    asio::post(context, [] { throw std::runtime_error("handler"); });
+    CHECK_THROWS_WITH(run(context, waits_for_ever(never)), "handler");
+  }
+  CHECK(kit::counted::live() == 0);
+}
+
+// ---- signals -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("real_SIGINT and SIGTERM stop the task; when it has cleaned up, interrupted is thrown with the signal") {
+  for (int signal : {SIGINT, SIGTERM}) {
+    bool cleaned = false, went_on = false;
+    auto main = [&]() -> task<> {
+      kit::counted c;
+      asio::post(co_await tandem::this_task::executor, [&] { std::raise(signal); });
+      co_await tandem::finally(sleep_for(1h), [&]() -> task<> {
+        co_await sleep_for(1ms);
+        cleaned = true;
+      });
+      went_on = true;
+    };
+    int caught = 0;
+    try {
+      run(main());
+    } catch (const tandem::interrupted& e) {
+      caught = e.signal();
+    }
+    CHECK(caught == signal);
+    CHECK(cleaned);
+    CHECK_FALSE(went_on);
+    CHECK(kit::counted::live() == 0);
+  }
+}
+
+TEST_CASE("real_a value that the task still returns after a signal is its result") {
+  auto main = []() -> task<int> {
+    std::raise(SIGTERM);
+    while (!co_await tandem::this_task::cancel_requested) co_await tandem::shield(sleep_for(1ms));
+    co_return 7;
+  };
+  CHECK(run(main()) == 7);
+}
+
+TEST_CASE("real_a second signal has its default action") {
+  const pid_t child = fork();
+  if (child == 0) {
+    auto main = []() -> task<> {
+      std::raise(SIGTERM);
+      co_await tandem::finally(sleep_for(1h), []() -> task<> {
+        std::raise(SIGTERM);  // ends the process
+        co_await sleep_for(1h);
+      });
+    };
+    try {
+      run(main());
+    } catch (...) {
+    }
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGTERM);
+}
+
+TEST_CASE("real_a signal that the program ignores stays ignored") {
+  const auto old = std::signal(SIGINT, SIG_IGN);
+  auto main = []() -> task<int> {
+    std::raise(SIGINT);
+    co_await sleep_for(1ms);
+    co_return 1;
+  };
+  CHECK(run(main()) == 1);
+  CHECK(std::signal(SIGINT, old) == SIG_IGN);
+}
+
+TEST_CASE("real_a signal is heard again after the loop had nothing to do for a while") {
+  kit::gate gate;
+  auto main = [&]() -> task<> {
+    asio::steady_timer timer(co_await tandem::this_task::executor, 10ms);
+    timer.async_wait([&](asio::error_code) { gate.open_one(); });
+    co_await gate.wait();  // only a plain handler can wake us: the signal wait is withdrawn meanwhile
+    asio::post(timer.get_executor(), [] { std::raise(SIGINT); });
+    co_await sleep_for(1h);
+  };
+  CHECK_THROWS_AS(run(main()), tandem::interrupted);
+}
+
+// ---- deadlock ------------------------------------------------------------------------------------------------------
+
+TEST_CASE("deadlock names each waiting frame, its line and what it waits for; the task cleans up first") {
+  kit::gate never;
+  bool cleaned = false;
+  int line = 0;
+  auto inner = [&]() -> task<> {
+    co_await sleep_for(1500ms);
+    line = __LINE__ + 1;
+    co_await never.wait();
+  };
+  auto other = [&]() -> task<> { co_await waits_for_ever(never); };
+  auto main = [&]() -> task<> {
+    co_await tandem::finally(tandem::gather(inner(), other()), [&]() -> task<> {
+      co_await sleep_for(500ms);
+      cleaned = true;
+    });
+  };
+  std::string report;
+  try {
+    simulate(main());
+  } catch (const tandem::deadlock& d) {
+    report = d.what();
+  }
+  INFO(report);
+  CHECK(cleaned);
+  CHECK(report.find("test_run.cpp:" + std::to_string(line) + ") waits for gate") != std::string::npos);
+  CHECK(report.find("waits for gather") != std::string::npos);
+  CHECK(report.find("waits_for_ever (test_run.cpp:") != std::string::npos);
+  CHECK(report.find("gate since 0 ms") != std::string::npos);     // inner has only begun to wait,
+  CHECK(report.find("gate since 1500 ms") != std::string::npos);  // the other waits since the beginning
+  CHECK(kit::counted::live() == 0);
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("real_run reports a deadlock too, on its own context and on a given one") {
+  for (bool own : {true, false}) {
+    kit::gate never;
+    asio::io_context context;
+    CHECK_THROWS_AS(own ? run(waits_for_ever(never)) : run(context, waits_for_ever(never)), tandem::deadlock);
+    CHECK(kit::counted::live() == 0);
+  }
+}
+
+TEST_CASE("a clean-up that deadlocks as well is given up, and its frames are destroyed") {
+  kit::gate never;
+  auto main = [&]() -> task<> {
+    kit::counted c;
+    co_await tandem::finally(waits_for_ever(never), [&]() -> task<> { co_await waits_for_ever(never); });
+  };
+  CHECK_THROWS_AS(simulate(main()), tandem::deadlock);
+  CHECK(kit::counted::live() == 0);
+  asio::io_context context;
+  CHECK_THROWS_AS(run(context, main()), tandem::deadlock);
+  CHECK(kit::counted::live() == 0);
+}
+
+TEST_CASE("waiting for somebody else's handler is no deadlock") {
+  for (bool real : {true, false}) {
+    kit::gate gate;
+    auto main = [&]() -> task<> {
+      asio::steady_timer timer(co_await tandem::this_task::executor, 5ms);
+      timer.async_wait([&](asio::error_code) { gate.open_one(); });
+      co_await gate.wait();
+    };
+    real ? run(main()) : simulate(main());
+  }
+}
+
+TEST_CASE("the report shows spawned trees, and how a deep tree goes on") {
+  kit::gate never;
+  auto deep = [&](auto& self, int n) -> task<> {
+    if (n == 0) co_await never.wait();
+    co_await self(self, n - 1);
+  };
+  auto main = [&]() -> task<> {
+    spawn(co_await tandem::this_task::executor, waits_for_ever(never), asio::detached);
+    co_await deep(deep, 5000);
+  };
+  try {
+    simulate(main());
+    FAIL("no deadlock");
+  } catch (const tandem::deadlock& d) {
+    const std::string report = d.what();
+    CHECK(report.find("spawned:") != std::string::npos);
+    CHECK(report.size() < 200'000);
+  }
+}
+
+// ---- simulate ------------------------------------------------------------------------------------------------------
+
+TEST_CASE("a year of sleep takes no time under simulate, and every run is the same") {
+  const auto before = std::chrono::steady_clock::now();
+  auto main = []() -> task<clock::duration> {
+    const auto begin = clock::now();
+    for (int i = 0; i != 365; ++i) co_await sleep_for(24h);
+    co_return clock::now() - begin;
+  };
+  CHECK(simulate(main()) == 365 * 24h);
+  CHECK(std::chrono::steady_clock::now() - before < 10s);
+}
+
+namespace {
+task<std::string> race_of_equals() {
+  std::string order;
+  auto one = [&](char name) -> task<> {
+    co_await yield();
+    order += name;
+    co_await sleep_for(1s);
+    order += name;
+  };
+  std::vector<task<>> all;
+  for (char name = 'a'; name != 'f'; ++name) all.push_back(one(name));
+  co_await tandem::gather(std::move(all));
+  co_return order;
+}
+}  // namespace
+
+TEST_CASE("without a seed the order is that of becoming ready; with one it is shuffled, the same way each time") {
+  CHECK(simulate(race_of_equals()) == "abcdeabcde");
+  std::vector<std::string> orders;
+  for (std::uint64_t seed = 1; seed != 50; ++seed) {
+    const std::string order = simulate(race_of_equals(), {.seed = seed, .start = {}});
+    CHECK(simulate(race_of_equals(), {.seed = seed, .start = {}}) == order);
+    if (std::find(orders.begin(), orders.end(), order) == orders.end()) orders.push_back(order);
+  }
+  CHECK(orders.size() > 40);
+}
+
+TEST_CASE("shuffling reaches every order of three") {
+  std::vector<std::string> orders;
+  auto three = []() -> task<std::string> {
+    std::string order;
+    auto one = [&](char name) -> task<> {
+      co_await yield();
+      order += name;
+    };
+    co_await tandem::gather(one('a'), one('b'), one('c'));
+    co_return order;
+  };
+  for (std::uint64_t seed = 1; seed != 200; ++seed) orders.push_back(simulate(three(), {.seed = seed, .start = {}}));
+  std::sort(orders.begin(), orders.end());
+  orders.erase(std::unique(orders.begin(), orders.end()), orders.end());
+  CHECK(orders.size() == 6);
+}
+
+TEST_CASE("virtual time stands still while a real operation is in flight") {
+  auto main = []() -> task<> {
+    auto executor = co_await tandem::this_task::executor;
+    bool slept = false;
+    auto sleeps = [&]() -> task<> {
+      co_await sleep_for(1h);
+      slept = true;
+    };
+    auto real = [&]() -> task<> {
+      asio::steady_timer timer(executor, 20ms);
+      co_await timer.async_wait(use_task);
+      CHECK_FALSE(slept);
+      CHECK(clock::now() == at(0s));
+    };
+    co_await tandem::gather(sleeps(), real());
+    CHECK(clock::now() == at(1h));
+  };
+  simulate(main());
+}
+
+TEST_CASE("under simulate handlers of the context run although coroutines are always ready") {
+  auto main = []() -> task<int> {
+    bool posted = false;
+    asio::post(co_await tandem::this_task::executor, [&] { posted = true; });
+    int rounds = 0;
+    while (!posted) {
+      co_await yield();
+      ++rounds;
+    }
+    co_return rounds;
+  };
+  CHECK(simulate(main()) < 1000);
+}
+
+// ---- sleep and yield -----------------------------------------------------------------------------------------------
+
+TEST_CASE("sleepers wake at their time, those of one instant in the order in which they began") {
+  std::string order;
+  auto main = [&]() -> task<> {
+    auto one = [&](char name, clock::duration d) -> task<> {
+      co_await sleep_for(d);
+      order += name;
+    };
+    std::vector<task<>> all;
+    all.push_back(one('c', 2s));
+    all.push_back(one('a', 1s));
+    all.push_back(one('d', 2s));
+    all.push_back(one('b', 1s));
+    all.push_back(one('e', 3s));
+    co_await tandem::gather(std::move(all));
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+  CHECK(order == "abcde");
+}
+
+TEST_CASE("thousands of timers fire in order, also when others are removed between them") {
+  auto main = []() -> task<> {
+    std::vector<clock::time_point> woken;
+    auto one = [&](int i) -> task<> {
+      co_await sleep_for(std::chrono::milliseconds(i * 7919 % 5000));
+      woken.push_back(clock::now());
+    };
+    auto removed = [&](int i) -> task<> {
+      co_await tandem::try_timeout(std::chrono::milliseconds(i * 104729 % 5000), sleep_for(1h));
+    };
+    std::vector<task<>> all;
+    for (int i = 0; i != 3000; ++i) {
+      all.push_back(one(i));
+      all.push_back(removed(i));
+    }
+    co_await tandem::gather(std::move(all));
+    CHECK(woken.size() == 3000);
+    CHECK(std::is_sorted(woken.begin(), woken.end()));
+  };
+  simulate(main());
+}
+
+TEST_CASE("sleep_until takes a point in time; one that has passed waits for the queue only") {
+  auto main = []() -> task<> {
+    co_await tandem::sleep_until(at(5s));
+    CHECK(clock::now() == at(5s));
+    co_await tandem::sleep_until(at(1s));
+    CHECK(clock::now() == at(5s));
+    co_await sleep_for(0s);
+    CHECK(clock::now() == at(5s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("sleep_for takes any duration: it rounds up, and what is beyond the clock waits for ever") {
+  auto main = []() -> task<> {
+    co_await sleep_for(std::chrono::duration<double>(0.25));
+    CHECK(clock::now() == at(250ms));
+    co_await sleep_for(std::chrono::duration<int, std::pico>(1));
+    CHECK(clock::now() == at(250ms + 1ns));
+    auto forever = sleep_for(std::chrono::hours::max());
+    const auto woken = co_await tandem::try_timeout(1h, std::move(forever));
+    CHECK_FALSE(woken);
+    auto infinite = sleep_for(std::chrono::duration<double>(std::numeric_limits<double>::infinity()));
+    const auto woken_too = co_await tandem::try_timeout(1h, std::move(infinite));
+    CHECK_FALSE(woken_too);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a negative duration or a NaN is invalid_argument that names the function and the value") {
+  CHECK_THROWS_AS(sleep_for(-1ns), std::invalid_argument);
+  CHECK_THROWS_WITH(sleep_for(-2s), "tandem::sleep_for: the duration is -2.000000 s; it must not be negative");
+  CHECK_THROWS_AS(sleep_for(std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN())), std::invalid_argument);
+}
+
+TEST_CASE("real_a sleep is never shorter than asked for") {
+  auto main = []() -> task<> {
+    for (auto d : {0us, 1us, 137us, 1500us}) {
+      const auto begin = clock::now();
+      co_await sleep_for(d);
+      CHECK(clock::now() - begin >= d);
+    }
+  };
+  run(main());
+}
+
+TEST_CASE("real_an earlier timer that is added later fires first") {
+  auto main = []() -> task<std::string> {
+    std::string order;
+    auto one = [&](char name, clock::duration d) -> task<> {
+      co_await sleep_for(d);
+      order += name;
+    };
+    co_await tandem::gather(one('b', 40ms), one('a', 5ms));
+    co_return order;
+  };
+  CHECK(run(main()) == "ab");
+}
+
+TEST_CASE("yield lets every other ready coroutine have its turn") {
+  std::string order;
+  auto main = [&]() -> task<> {
+    auto one = [&](char name) -> task<> {
+      for (int i = 0; i != 3; ++i) {
+        order += name;
+        co_await yield();
+      }
+    };
+    co_await tandem::gather(one('a'), one('b'), one('c'));
+  };
+  simulate(main());
+  CHECK(order == "abcabcabc");
+}
+
+TEST_CASE("real_coroutines that are always ready starve neither sockets nor timers") {
+  auto main = []() -> task<> {
+    auto executor = co_await tandem::this_task::executor;
+    bool done = false;
+    long rounds = 0;
+    auto busy = [&]() -> task<> {
+      while (!done) {
+        ++rounds;
+        co_await yield();
+      }
+    };
+    auto talks = [&]() -> task<> {
+      kit::at_exit end([&] { done = true; });
+      asio::ip::tcp::acceptor acceptor(executor, {asio::ip::address_v4::loopback(), 0});
+      asio::ip::tcp::socket near(executor);
+      auto [far, nothing] = co_await tandem::gather(acceptor.async_accept(use_task),
+                                                    near.async_connect(acceptor.local_endpoint(), use_task));
+      (void)nothing;
+      char byte = 'x';
+      for (int i = 0; i != 100; ++i) {
+        co_await far.async_write_some(asio::buffer(&byte, 1), use_task);
+        co_await near.async_read_some(asio::buffer(&byte, 1), use_task);
+      }
+      for (int i = 0; i != 10; ++i) co_await sleep_for(100us);
+    };
+    co_await tandem::timeout(1min, tandem::gather(busy(), busy(), talks()));
+    CHECK(rounds > 100);
+  };
+  run(main());
+}
+
+// ---- spawn ---------------------------------------------------------------------------------------------------------
+
+namespace {
+struct no_default {
+  explicit no_default(int v) : value(v) {}
+  int value;
+};
+}  // namespace
+
+TEST_CASE("spawn calls its handler with the exception and the value; optional if the value has no default") {
+  asio::io_context context;
+  int value = 0, optional_value = 0;
+  bool nothing = false, failed = false;
+  spawn(context, answer(), [&](std::exception_ptr e, int v) { value = e ? -1 : v; });
+  auto stubborn = []() -> task<no_default> { co_return no_default(5); };
+  spawn(context, stubborn(), [&](std::exception_ptr, std::optional<no_default> v) { optional_value = v->value; });
+  auto empty = []() -> task<> { co_return; };
+  spawn(context, empty(), [&](std::exception_ptr e) { nothing = !e; });
+  auto fails = []() -> task<int> {
+    co_await yield();
+    throw std::runtime_error("x");
+  };
+  spawn(context, fails(), [&](std::exception_ptr e, int) { failed = !!e; });
+  CHECK(value == 0);  // never inside spawn
+  context.run();
+  CHECK(value == 42);
+  CHECK(optional_value == 5);
+  CHECK(nothing);
+  CHECK(failed);
+}
+
+TEST_CASE("spawn takes any awaitable, and any completion token") {
+  asio::io_context context;
+  int fired = 0;
+  spawn(context, sleep_for(1ms), [&](std::exception_ptr e) { fired += !e; });
+  asio::steady_timer timer(context, 1ms);
+  spawn(context.get_executor(), timer.async_wait(use_task), [&](std::exception_ptr e) { fired += !e; });
+  asio::any_io_executor any = context.get_executor();
+  spawn(any, yield(), asio::detached);
+  auto future = spawn(any, answer(), asio::use_future);
+  auto awaits = [&]() -> asio::awaitable<void> {
+    const int v = co_await tandem::spawn(context, answer(), asio::use_awaitable);
+    fired += v == 42;
+  };
+  asio::co_spawn(context, awaits(), asio::detached);
+  auto from_a_task = [&]() -> task<> {
+    const int v = co_await tandem::spawn(context, answer(), use_task);
+    fired += v == 42;
+  };
+  spawn(context, from_a_task(), asio::detached);
+  context.run();
+  CHECK(fired == 4);
+  CHECK(future.get() == 42);
+}
+
+TEST_CASE("a spawned task's handler runs on its own executor, after the task's frames are gone") {
+  asio::io_context context, other;
+  bool here = false, there = false;
+  auto main = [](kit::counted) -> task<> { co_await yield(); };
+  spawn(context, main({}), asio::bind_executor(other.get_executor(), [&](std::exception_ptr) {
+          there = other.get_executor().running_in_this_thread();
+          CHECK(kit::counted::live() == 0);
+        }));
+  spawn(context, main({}), [&](std::exception_ptr) { here = context.get_executor().running_in_this_thread(); });
+  context.run();
+  CHECK(here);
+  CHECK_FALSE(there);
+  other.run();
+  CHECK(there);
+}
+
+TEST_CASE("the cancellation slot of a spawn stops the task, and its handler gets cancelled") {
+  asio::io_context context;
+  asio::cancellation_signal signal;
+  bool cancelled = false, cleaned = false;
+  auto main = [&]() -> task<> {
+    kit::counted c;
+    co_await tandem::finally(sleep_for(1h), [&]() -> task<> {
+      co_await yield();
+      cleaned = true;
+    });
+  };
+  spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) {
+          try {
+            std::rethrow_exception(e);
+          } catch (const tandem::cancelled& c) {
+            cancelled = c.code() == asio::error::operation_aborted;
+          }
+        }));
+  context.run_for(5ms);
+  signal.emit(asio::cancellation_type::terminal);
+  context.run();
+  CHECK(cancelled);
+  CHECK(cleaned);
+  CHECK(kit::counted::live() == 0);
+  signal.emit(asio::cancellation_type::terminal);  // late: nothing there any more
+}
+
+TEST_CASE("an exception thrown by a completion handler leaves context.run, as in Asio") {
+  asio::io_context context;
+  spawn(context, answer(), [](std::exception_ptr, int) { throw std::runtime_error("from the handler"); });
+  CHECK_THROWS_WITH(context.run(), "from the handler");
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("spawn refuses an executor that is not a context's, and an empty task") {
+  asio::thread_pool pool(1);
+  CHECK_THROWS_AS(spawn(asio::any_io_executor(pool.get_executor()), answer(), asio::detached), std::invalid_argument);
+  asio::io_context context;
+  CHECK_THROWS_AS(spawn(context, task<>(), asio::detached), std::logic_error);
+}
+
+TEST_CASE("polling the context inside a coroutine runs handlers, never coroutines") {
+  asio::io_context context;
+  std::string order;
+  auto other = [&]() -> task<> {
+    order += "other ";
+    co_return;
+  };
+  auto main = [&]() -> task<> {
+    spawn(context, other(), asio::detached);
+    asio::post(context, [&] { order += "handler "; });
+    context.poll();
+    order += "main ";
+    co_await yield();
+  };
+  run(context, main());
+  context.restart();
+  context.run();
+  CHECK(order == "handler main other ");
+}
+
+TEST_CASE("tasks wake each other across trees of one context") {
+  asio::io_context context;
+  kit::gate there, back;
+  int rounds = 0;
+  auto ping = [&]() -> task<> {
+    for (int i = 0; i != 1000; ++i) {
+      there.open_one();
+      co_await back.wait();
+      ++rounds;
+    }
+  };
+  auto pong = [&]() -> task<> {
+    for (int i = 0; i != 1000; ++i) {
+      co_await there.wait();
+      back.open_one();
+    }
+  };
+  spawn(context, ping(), asio::detached);
+  spawn(context, pong(), asio::detached);
+  context.run();
+  CHECK(rounds == 1000);
+}
+
+TEST_CASE("this_task::executor is the loop's, and neither it nor cancel_requested suspends") {
+  asio::io_context context;
+  std::string order;
+  auto a = [&]() -> task<> {
+    const auto executor = co_await tandem::this_task::executor;
+    const bool asked = co_await tandem::this_task::cancel_requested;
+    CHECK(executor == context.get_executor());
+    CHECK_FALSE(asked);
+    order += 'a';
+  };
+  auto b = [&]() -> task<> {
+    order += 'b';
+    co_return;
+  };
+  auto main = [&]() -> task<> { co_await tandem::gather(a(), b()); };
+  run(context, main());
+  CHECK(order == "ab");
+}
