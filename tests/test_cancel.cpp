@@ -438,6 +438,23 @@ TEST_CASE("with_resource acquires, uses and releases on every exit, and gives wh
   CHECK(log == std::vector<std::string>{"1 returned", "2 failed", "3 stopped"});
 }
 
+TEST_CASE("a resource may be a reference to what somebody else owns") {
+  connection shared(1);
+  int released = 0;
+  auto borrow = [&]() -> task<connection&> { co_return shared; };
+  auto release = [&](auto& c) -> task<> {
+    released += &c == &shared;
+    co_return;
+  };
+  auto main = [&]() -> task<> {
+    const int value = co_await with_resource(borrow, [](auto& c) { return after(1s, ++c.number); }, release);
+    CHECK(value == 2);
+  };
+  simulate(main());
+  CHECK(released == 1);
+  CHECK(shared.number == 2);
+}
+
 TEST_CASE("with_resource releases nothing if nothing was acquired") {
   int released = 0;
   auto release = [&](connection&) -> task<> {

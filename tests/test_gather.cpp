@@ -296,6 +296,46 @@ TEST_CASE("an empty task in a gather is invalid_argument that says which, before
   CHECK_FALSE(started);
 }
 
+TEST_CASE("an awaitable that was awaited, or moved from, is logic_error when it is awaited again") {
+  auto main = []() -> task<> {
+    int errors = 0;
+    auto refused = [&](auto& awaitable) -> task<> {
+      try {
+        co_await awaitable;
+      } catch (const std::logic_error&) {
+        ++errors;
+      }
+    };
+    auto pair = gather(after(1s, 1), after(1s, 2));
+    co_await pair;
+    co_await refused(pair);
+    std::vector<task<int>> tasks;
+    tasks.push_back(after(1s, 1));
+    auto many = gather(std::move(tasks));
+    auto moved = std::move(many);
+    co_await refused(many);
+    co_await moved;
+    co_await refused(moved);
+    std::vector<int> ids(2);
+    auto fanned = transform(ids, [](int i) { return after(1s, i); });
+    co_await fanned;
+    co_await refused(fanned);
+    auto limited = tandem::timeout(2s, after(1s, 1));
+    co_await limited;
+    co_await refused(limited);
+    auto shielded = tandem::shield(after(1s, 1));
+    auto taken = std::move(shielded);
+    co_await refused(shielded);
+    CHECK(errors == 6);
+    asio::steady_timer timer(co_await tandem::this_task::executor, 0s);
+    auto operation = timer.async_wait(tandem::use_task);
+    co_await operation;
+    co_await refused(operation);
+    CHECK(errors == 7);
+  };
+  simulate(main());
+}
+
 TEST_CASE("a result whose move throws is that child's failure") {
   struct fragile {
     explicit fragile(int n) : moves_left(n) {}
@@ -539,6 +579,76 @@ TEST_CASE("a range without end stops being pulled when the scope is stopped") {
     };
     late = co_await try_timeout(1s, in_a_stopped_scope());
     CHECK_FALSE(late);
+  };
+  simulate(main());
+}
+
+TEST_CASE("transform with return_exceptions gives an outcome for each element, and a failure stops nothing") {
+  auto main = []() -> task<> {
+    std::vector<int> ids{1, 2, 3, 4, 5};
+    auto odd_fails = [](int i) { return i % 2 == 0 ? after(1s, i) : fail_after(1s, "odd"); };
+    const auto outcomes = co_await transform(return_exceptions, ids, odd_fails, {.limit = 2});
+    REQUIRE(outcomes.size() == 5);
+    for (std::size_t i = 0; i != 5; ++i) CHECK(outcomes[i].has_value() == (ids[i] % 2 == 0));
+    CHECK(outcomes[3].value() == 4);
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("for_each gives nothing, whatever its function gives; a member function will do") {
+  struct account {
+    int balance = 1;
+    task<int> close() {
+      balance = 0;
+      co_return 7;
+    }
+  };
+  auto main = []() -> task<> {
+    std::vector<account> accounts(3);
+    auto closing = for_each(accounts, &account::close);
+    STATIC_REQUIRE(std::is_void_v<decltype(closing.await_resume())>);
+    co_await std::move(closing);
+    CHECK(accounts[2].balance == 0);
+    const auto codes = co_await transform(accounts, &account::close);
+    CHECK(codes == std::vector<int>{7, 7, 7});
+  };
+  simulate(main());
+}
+
+TEST_CASE("after a stop no further element is pulled") {
+  struct fragile {
+    int i = 0;
+    int operator*() const { return i; }
+    fragile& operator++() {
+      if (++i == 2) throw std::runtime_error("pulled too far");
+      return *this;
+    }
+    bool operator==(const fragile&) const { return false; }
+  };
+  struct fragile_range {
+    fragile begin() const { return {}; }
+    fragile end() const { return {}; }
+  } range;
+  auto main = [&]() -> task<> {
+    const auto late = co_await try_timeout(1s, for_each(range, [](int) { return sleep_for(1h); }, {.limit = 2}));
+    CHECK_FALSE(late);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a fan-out whose children all have values when the stop comes delivers them if nothing is left over") {
+  auto main = []() -> task<> {
+    for (std::size_t limit : {3u, 2u}) {
+      bool delivered = false;
+      std::vector<int> ids{1, 2, 3};
+      auto body = [&]() -> task<> {
+        co_await transform(ids, [](int i) { return tandem::shield(after(2s, i)); }, {.limit = limit});
+        delivered = true;
+      };
+      co_await try_timeout(1s, body());
+      CHECK(delivered == (limit == 3));
+    }
   };
   simulate(main());
 }

@@ -139,6 +139,23 @@ TEST_CASE("run stops what was spawned on its context, lets it clean up, and retu
   }
 }
 
+TEST_CASE("real_run does not wait for somebody else's handlers, but runs those of what was spawned") {
+  const auto before = std::chrono::steady_clock::now();
+  int completions = 0;
+  auto main = [&]() -> task<> {
+    auto executor = co_await tandem::this_task::executor;
+    auto timer = std::make_shared<asio::steady_timer>(executor, 1h);
+    timer->async_wait([timer](asio::error_code) {});
+    spawn(executor, answer(), [&](std::exception_ptr, int) { ++completions; });
+    spawn(executor, sleep_for(1h), [&](std::exception_ptr) { ++completions; });
+    co_await yield();
+  };
+  run(main());
+  simulate(main());
+  CHECK(completions == 4);
+  CHECK(std::chrono::steady_clock::now() - before < 1min);
+}
+
 TEST_CASE("a context that is stopped before the task has ended is runtime_error, and the task goes with the context") {
   {
     asio::io_context context;
@@ -258,7 +275,8 @@ TEST_CASE("deadlock names each waiting frame, its line and what it waits for; th
   };
   auto other = [&]() -> task<> { co_await waits_for_ever(never); };
   auto main = [&]() -> task<> {
-    co_await tandem::finally(tandem::gather(inner(), other()), [&]() -> task<> {
+    auto both = [&]() -> task<> { co_await tandem::gather(inner(), other()); };
+    co_await tandem::finally(both(), [&]() -> task<> {
       co_await sleep_for(500ms);
       cleaned = true;
     });
@@ -274,10 +292,22 @@ TEST_CASE("deadlock names each waiting frame, its line and what it waits for; th
   CHECK(report.find("test_run.cpp:" + std::to_string(line) + ") waits for gate") != std::string::npos);
   CHECK(report.find("waits for gather") != std::string::npos);
   CHECK(report.find("waits_for_ever (test_run.cpp:") != std::string::npos);
+  CHECK(report.find("detail::") == std::string::npos);
   CHECK(report.find("gate since 0 ms") != std::string::npos);     // inner has only begun to wait,
   CHECK(report.find("gate since 1500 ms") != std::string::npos);  // the other waits since the beginning
   CHECK(kit::counted::live() == 0);
   CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("the report names a coroutine as its author does, whichever compiler says it") {
+  using tandem::detail::function_name;
+  CHECK(function_name("void shop::buy(shop::buy(int)::_ZN4shop3buyEi.Frame*)") == "shop::buy");
+  CHECK(function_name("task<> shop::buy(int)") == "shop::buy");
+  CHECK(function_name("task<int> (anonymous namespace)::waits(kit::gate &)") == "(anonymous namespace)::waits");
+  CHECK(function_name("void {anonymous}::waits({anonymous}::waits(int)::F*)") == "{anonymous}::waits");
+  CHECK(function_name("tandem::task<std::map<int, char> > shop<a, b>::f(void (*)(int))") == "shop<a, b>::f");
+  CHECK(function_name("main") == "main");
+  CHECK(function_name("").empty());
 }
 
 TEST_CASE("real_run reports a deadlock too, on its own context and on a given one") {
@@ -409,6 +439,45 @@ TEST_CASE("virtual time stands still while a real operation is in flight") {
     CHECK(clock::now() == at(1h));
   };
   simulate(main());
+}
+
+TEST_CASE("a tree of the same simulation that is awaited by use_task does not hold virtual time") {
+  auto main = []() -> task<> {
+    auto inner = []() -> task<int> {
+      co_await sleep_for(1h);
+      co_return 5;
+    };
+    const int value = co_await spawn(co_await tandem::this_task::executor, inner(), use_task);
+    CHECK(value == 5);
+    CHECK(clock::now() == at(1h));
+    const auto late =
+        co_await tandem::try_timeout(1h, spawn(co_await tandem::this_task::executor, sleep_for(24h), use_task));
+    CHECK_FALSE(late);
+    CHECK(clock::now() == at(2h));
+  };
+  simulate(main());
+}
+
+TEST_CASE("timers that are due fire under simulate although coroutines are always ready") {
+  auto main = []() -> task<> {
+    auto busy = []() -> task<> {
+      for (;;) co_await yield();
+    };
+    const auto late = co_await tandem::try_timeout(0s, busy());
+    CHECK_FALSE(late);
+  };
+  simulate(main());
+}
+
+TEST_CASE("real_a sleep beyond the clock's range waits for ever: until it is stopped; under simulate it is a deadlock") {
+  asio::io_context context;
+  bool ended = false;
+  spawn(context, sleep_for(std::chrono::hours::max()), [&](std::exception_ptr) { ended = true; });
+  context.run_for(5ms);
+  CHECK_FALSE(ended);
+  CHECK_FALSE(context.stopped());
+  auto main = []() -> task<> { co_await sleep_for(std::chrono::nanoseconds::max()); };
+  CHECK_THROWS_AS(simulate(main()), tandem::deadlock);
 }
 
 TEST_CASE("under simulate handlers of the context run although coroutines are always ready") {
@@ -601,6 +670,31 @@ TEST_CASE("spawn calls its handler with the exception and the value; optional if
   CHECK(value == 42);
   CHECK(optional_value == 5);
   CHECK(nothing);
+  CHECK(failed);
+}
+
+TEST_CASE("a spawned result that cannot be assigned, or whose move throws") {
+  struct constant {
+    const int value = 3;
+    constant() = default;
+    constant(constant&&) = default;
+  };
+  struct fragile {
+    fragile() = default;
+    fragile(fragile&& o) : moves(o.moves + 1) {
+      if (moves > 1) throw std::runtime_error("move");
+    }
+    int moves = 0;
+  };
+  asio::io_context context;
+  int value = 0;
+  bool failed = false;
+  auto make_constant = []() -> task<constant> { co_return constant(); };
+  auto make_fragile = []() -> task<fragile> { co_return fragile(); };
+  spawn(context, make_constant(), [&](std::exception_ptr, constant c) { value = c.value; });
+  spawn(context, make_fragile(), [&](std::exception_ptr e, const fragile&) { failed = !!e; });
+  context.run();
+  CHECK(value == 3);
   CHECK(failed);
 }
 

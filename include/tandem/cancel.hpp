@@ -100,7 +100,7 @@ class single : public group {
   explicit single(task<T> t) : task_(std::move(t)) {
     if (!task_) throw_empty_task();
   }
-  single(single&& o) noexcept : task_(std::move(o.task_)) {}
+  single(single&& o) noexcept : group(std::move(o)), task_(std::move(o.task_)) {}
   ~single() {
     if (frame_) frame_->destroy();
   }
@@ -132,10 +132,9 @@ class timeout_awaitable final : public single<T> {
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
     loop& l = *f.scope->loop;
-    const clock::time_point due =
-        length_ < clock::duration::zero() ? due_ : sleep_awaitable::saturated_sum(l.now(), length_);
-    alarm_.set(*this, l, due);
+    l.reserve_timer();
     this->begin(f);
+    alarm_.set(*this, l, length_ < clock::duration::zero() ? due_ : sleep_awaitable::saturated_sum(l.now(), length_));
     this->launch_it();
     return this->end();
   }
@@ -159,7 +158,7 @@ class timeout_awaitable final : public single<T> {
 
  private:
   /// Late, and nobody asked from outside: the frame goes on with `timed_out`.
-  bool goes_on() const noexcept override {
+  bool goes_on() noexcept override {
     return !this->result_.empty() || (late_ && this->waiter->scope->state == detail::scope::running);
   }
   void take(frame& child, fate how) noexcept override {
@@ -170,7 +169,7 @@ class timeout_awaitable final : public single<T> {
   class alarm final : public timer_leaf {
    public:
     const char* what() const noexcept override { return "timeout"; }
-    void set(timeout_awaitable& t, loop& l, clock::time_point due) {
+    void set(timeout_awaitable& t, loop& l, clock::time_point due) noexcept {
       owner_ = &t;
       this->state_ = leaf::calls;
       l.add_timer(*this, due);
@@ -203,9 +202,10 @@ class shield_awaitable final : public single<T> {
 
   const char* what() const noexcept override { return "shield"; }
   bool await_ready() const noexcept { return false; }
-  bool suspend(frame& f) noexcept {
+  bool suspend(frame& f) {
     this->begin(f);
     this->scope_.state = detail::scope::running;
+    this->scope_.outer = nullptr;
     this->launch_it();
     return this->end();
   }
@@ -228,7 +228,7 @@ class finally_awaitable final : public single<T> {
 
   const char* what() const noexcept override { return cleaning_ ? "finally, cleaning up" : "finally"; }
   bool await_ready() const noexcept { return false; }
-  bool suspend(frame& f) noexcept {
+  bool suspend(frame& f) {
     this->begin(f);
     this->launch_it();
     return this->end();
@@ -267,6 +267,7 @@ class finally_awaitable final : public single<T> {
   void clean_up() noexcept {
     cleaning_ = true;
     this->scope_.state = detail::scope::running;
+    this->scope_.outer = nullptr;
     try {
       const auto& r = this->result_;
       ending_.emplace(r.empty(), r.get_error());  // here, because the clean-up may take it by reference
@@ -282,7 +283,7 @@ class finally_awaitable final : public single<T> {
     if (this->result_.has_error() && !failures_.any()) failures_.add(this->result_.get_error());
     failures_.add(std::move(e));
   }
-  bool goes_on() const noexcept override { return !this->result_.empty() || failures_.any(); }
+  bool goes_on() noexcept override { return !this->result_.empty() || failures_.any(); }
 
   Cleanup cleanup_;
   std::optional<ending> ending_;
@@ -322,7 +323,7 @@ using acquired_t = typename decltype(acquisition(std::declval<Acquire&>()))::val
 template <class Body, class R>
 auto call_body(Body& body, std::optional<stored_t<R>>& resource)
     -> task<typename decltype(as_task(body(std::declval<R&>())))::value_type> {
-  auto t = as_task(body(*resource));
+  auto t = as_task(body(static_cast<R&>(*resource)));
   co_return co_await std::move(t);
 }
 
@@ -330,7 +331,7 @@ template <class Acquire, class Body, class Release, class R = acquired_t<Acquire
 auto use_resource(Acquire acquire, Body body, Release release) -> decltype(call_body<Body, R>(body, std::declval<std::optional<stored_t<R>>&>())) {
   // Whatever can fail is made before there is something to release.
   std::optional<stored_t<R>> resource;
-  auto cleanup = [&](const ending& e) { return call_release(release, *resource, e); };
+  auto cleanup = [&](const ending& e) { return call_release(release, static_cast<R&>(*resource), e); };
   auto use = make_finally(call_body<Body, R>(body, resource), cleanup);
   auto acquiring = acquisition(acquire);
   resource.emplace(co_await std::move(acquiring));
@@ -371,6 +372,9 @@ auto shield(Awaitable&& awaitable) {
 template <class Awaitable, class Cleanup>
 auto finally(Awaitable&& body, Cleanup&& cleanup) {
   detail::refuse_what_gcc12_miscompiles<Cleanup>();
+  using C = std::decay_t<Cleanup>&;
+  static_assert(detail::gives_awaitable<C, const ending&>() || detail::gives_awaitable<C>(),
+                "the clean-up is a callable that takes nothing or an ending, and returns an awaitable, such as a task");
   return detail::make_finally(detail::to_task(std::forward<Awaitable>(body)), std::forward<Cleanup>(cleanup));
 }
 

@@ -16,6 +16,7 @@
 #include <concepts>
 #include <cstddef>
 #include <exception>
+#include <functional>  // std::invoke
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -75,7 +76,7 @@ template <class... Awaitables>
 auto gather(Awaitables&&... awaitables);
 
 /// The same for any number of tasks of one type: a vector of the results in the order of the tasks; `vector<task<>>`
-/// gives void. None: completes at once. One allocation for the results. Throws std::invalid_argument for an empty task.
+/// gives void. None: completes at once. Two allocations for the results. Throws std::invalid_argument for an empty task.
 template <class T>
 auto gather(std::vector<task<T>> tasks);
 
@@ -98,11 +99,15 @@ struct fan_out {
 ///
 /// Elements are pulled one at a time, as places become free. Failures and stops as in `gather`; then no further element is
 /// pulled. An rvalue range and the callable are kept until the end. Throws std::invalid_argument for a limit of zero. On
-/// g++ 12 the callable must not be a temporary that owns its captures.
+/// g++ 12 neither may be a temporary that owns its captures or, an aggregate, its members.
 template <class Range, class Function>
 auto transform(Range&& range, Function&& function, fan_out options = {});
 
-/// `transform` without results.
+/// The same, but a failure stops nothing: a vector of `outcome`s.
+template <class Range, class Function>
+auto transform(return_exceptions_t, Range&& range, Function&& function, fan_out options = {});
+
+/// `transform` that drops what the function gives.
 template <class Range, class Function>
 auto for_each(Range&& range, Function&& function, fan_out options = {});
 
@@ -114,7 +119,7 @@ namespace detail {
 class gathering : public group {
  protected:
   explicit gathering(bool keep_going) noexcept : keep_going_(keep_going) {}
-  gathering(gathering&& o) noexcept : keep_going_(o.keep_going_) {}
+  gathering(gathering&& o) noexcept : group(std::move(o)), keep_going_(o.keep_going_) {}
   ~gathering() = default;
 
   template <class T>
@@ -138,7 +143,8 @@ class gathering : public group {
   bool no_more() const noexcept { return failed_ || some_stopped_ || stop_came(); }
   bool failed() const noexcept { return failed_; }
   void not_started() noexcept { some_stopped_ = true; }
-  bool goes_on() const noexcept override { return failed_ || !some_stopped_; }
+  bool some_stopped() const noexcept { return some_stopped_; }
+  bool goes_on() noexcept override { return failed_ || !some_stopped_; }
 
  private:
   failures failures_;
@@ -172,10 +178,10 @@ class gather_vector final : public gathering {
   std::size_t children() const noexcept override { return slots_.size(); }
   frame* child(std::size_t i) const noexcept override { return slots_[i].child; }
 
-  bool await_ready() const noexcept { return tasks_.empty(); }
+  bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
-    slots_.resize(tasks_.size());
     begin(f);
+    slots_.resize(tasks_.size());
     for (std::size_t i = 0; i != tasks_.size(); ++i) {
       if (no_more()) {
         not_started();
@@ -237,8 +243,8 @@ class gather_tuple final : public gathering {
   std::size_t children() const noexcept override { return sizeof...(Ts); }
   frame* child(std::size_t i) const noexcept override { return children_[i]; }
 
-  bool await_ready() const noexcept { return sizeof...(Ts) == 0; }
-  bool suspend(frame& f) noexcept {
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) {
     begin(f);
     start_all(std::index_sequence_for<Ts...>());
     tasks_ = {};
@@ -290,17 +296,31 @@ class gather_tuple final : public gathering {
   std::tuple<detail::result<Ts>...> results_;
 };
 
-/// `transform`, and with T = void `for_each`. At most `limit` places; whoever ends frees one, which pulls the next element.
-template <class Range, class Function, class T>
+/// `transform`, and `for_each`, which keeps nothing. At most `limit` places; whoever ends frees one, which pulls the next element.
+enum class keep { nothing, values, outcomes };
+
+template <keep Keep, class Range, class Function, class T>
 class fan_out_awaitable final : public gathering {
-  static constexpr bool has_results = !std::is_void_v<T>;
+  template <keep K, class = void>
+  struct kept {
+    using type = void;
+  };
+  template <class X>
+  struct kept<keep::values, X> {
+    using type = std::vector<stored_t<T>>;
+  };
+  template <class X>
+  struct kept<keep::outcomes, X> {
+    using type = std::vector<outcome<T>>;
+  };
+  static constexpr bool has_results = Keep != keep::nothing;
 
  public:
-  using value_type = std::conditional_t<has_results, std::vector<std::conditional_t<has_results, stored_t<T>, int>>, void>;
+  using value_type = typename kept<Keep>::type;
 
   template <class R, class F>
   fan_out_awaitable(R&& range, F&& function, std::size_t limit)
-      : gathering(false), range_(std::forward<R>(range)), function_(std::forward<F>(function)), limit_(limit) {}
+      : gathering(Keep == keep::outcomes), range_(std::forward<R>(range)), function_(std::forward<F>(function)), limit_(limit) {}
   fan_out_awaitable(fan_out_awaitable&& o)
       : gathering(std::move(o)), range_(std::forward<Range>(o.range_)), function_(std::move(o.function_)), limit_(o.limit_) {}
   ~fan_out_awaitable() {
@@ -314,9 +334,9 @@ class fan_out_awaitable final : public gathering {
 
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
+    begin(f);
     next_.emplace(begin_of(range_));
     end_.emplace(end_of(range_));
-    begin(f);
     fill();
     return end();
   }
@@ -326,7 +346,12 @@ class fan_out_awaitable final : public gathering {
     if constexpr (has_results) {
       value_type out;
       out.reserve(results_.size());
-      for (auto& r : results_) out.push_back(std::move(r.get_value()));
+      for (auto& r : results_) {
+        if constexpr (Keep == keep::outcomes)
+          out.emplace_back(std::move(r));
+        else
+          out.push_back(std::move(r.get_value()));
+      }
       return out;
     }
   }
@@ -348,14 +373,14 @@ class fan_out_awaitable final : public gathering {
   /// Starts children until every place is taken or nothing is left to start. Called again from within (a child that ends
   /// at once), it leaves the work to the call that is under way.
   void fill() noexcept {
-    if (filling_ || exhausted_) return;
-    filling_ = true;
-    while (under_way_ != limit_ && !no_more() && more()) start_one();
+    if (std::exchange(filling_, true)) return;
+    while (under_way_ != limit_ && !exhausted_ && !no_more() && more()) start_one();
     filling_ = false;
-    if (!exhausted_ && no_more()) {  // what is left over will never be started
-      if (!failed() && more()) not_started();
-      exhausted_ = true;
-    }
+  }
+  /// If a stop came and yet every child has a value, what counts is whether any element is left over.
+  bool goes_on() noexcept override {
+    if (!failed() && !some_stopped() && !exhausted_ && scope_.state != detail::scope::abandoned && more()) not_started();
+    return gathering::goes_on();
   }
   /// Goes on to the next element; false at the end.
   bool more() noexcept {
@@ -371,7 +396,7 @@ class fan_out_awaitable final : public gathering {
   void start_one() noexcept {
     std::size_t at = 0;
     try {
-      auto t = as_task(function_(**next_));
+      auto t = as_task(std::invoke(function_, **next_));
       if (!t) throw_empty_task();
       if (free_ == places_.size()) places_.push_back({nullptr, free_ + 1});
       if constexpr (has_results) results_.emplace_back();
@@ -412,16 +437,18 @@ class fan_out_awaitable final : public gathering {
   std::vector<detail::result<T>> results_;
 };
 
-template <class Range, class Function>
+template <keep Keep, class Range, class Function>
 auto make_fan_out(Range&& range, Function&& function, const fan_out& options, const char* who) {
   using std::begin;
   using element = decltype(*begin(std::declval<std::remove_reference_t<Range>&>()));
-  using returned = std::invoke_result_t<std::decay_t<Function>&, element>;
-  static_assert(awaitable<returned>, "the function must return an awaitable for each element, such as a task");
-  using T = typename decltype(as_task(std::declval<returned>()))::value_type;
+  static_assert(gives_awaitable<std::decay_t<Function>&, element>(),
+                "the function must return an awaitable for each element, such as a task");
+  using T = typename decltype(as_task(std::invoke(std::declval<std::decay_t<Function>&>(),
+                                                  *begin(std::declval<std::remove_reference_t<Range>&>()))))::value_type;
+  static_assert(Keep != keep::values || !std::is_void_v<T>, "the function gives no values: use for_each");
   if (options.limit == 0) throw std::invalid_argument(std::string(who) + ": the limit is 0; it must be at least 1");
-  return fan_out_awaitable<Range, std::decay_t<Function>, T>(std::forward<Range>(range), std::forward<Function>(function),
-                                                             options.limit);
+  return fan_out_awaitable<Keep, Range, std::decay_t<Function>, T>(std::forward<Range>(range),
+                                                                   std::forward<Function>(function), options.limit);
 }
 
 }  // namespace detail
@@ -451,17 +478,23 @@ auto gather(return_exceptions_t, std::vector<task<T>> tasks) {
 
 template <class Range, class Function>
 auto transform(Range&& range, Function&& function, fan_out options) {
-  detail::refuse_what_gcc12_miscompiles<Function>();
-  auto out = detail::make_fan_out(std::forward<Range>(range), std::forward<Function>(function), options,
-                                  "tandem::transform");
-  static_assert(!std::is_void_v<typename decltype(out)::value_type>, "the function gives no values: use for_each");
-  return out;
+  detail::refuse_what_gcc12_miscompiles<Range, Function>();
+  return detail::make_fan_out<detail::keep::values>(std::forward<Range>(range), std::forward<Function>(function), options,
+                                                    "tandem::transform");
+}
+
+template <class Range, class Function>
+auto transform(return_exceptions_t, Range&& range, Function&& function, fan_out options) {
+  detail::refuse_what_gcc12_miscompiles<Range, Function>();
+  return detail::make_fan_out<detail::keep::outcomes>(std::forward<Range>(range), std::forward<Function>(function),
+                                                      options, "tandem::transform");
 }
 
 template <class Range, class Function>
 auto for_each(Range&& range, Function&& function, fan_out options) {
-  detail::refuse_what_gcc12_miscompiles<Function>();
-  return detail::make_fan_out(std::forward<Range>(range), std::forward<Function>(function), options, "tandem::for_each");
+  detail::refuse_what_gcc12_miscompiles<Range, Function>();
+  return detail::make_fan_out<detail::keep::nothing>(std::forward<Range>(range), std::forward<Function>(function),
+                                                     options, "tandem::for_each");
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -35,16 +35,18 @@ namespace tandem::inline TANDEM_CONFIG {
 
 /// Runs `main` to its end on an io_context of its own, and gives its result or throws its exception.
 ///
-/// SIGINT and SIGTERM stop the task, unless the program ignores them; when it has cleaned up, `interrupted` is thrown. A
-/// second signal has its default action. Tasks that were spawned on the same context are stopped when `main` has ended,
-/// and have ended too when `run` returns. Throws `deadlock` if `main` waits for what can never happen, std::logic_error
+/// SIGINT and SIGTERM stop the task, unless the program ignores them; when it has cleaned up, `interrupted` is thrown, for
+/// the program's `main` to catch. A second signal has its default action, and so has a later one: `run` does not put an
+/// earlier handler back. Tasks that were spawned on the same context are stopped, the latest first, when `main` has ended;
+/// when `run` returns they have ended too and their handlers have run. Throws `deadlock` if `main` waits for what can never happen, std::logic_error
 /// from inside a coroutine (there: `co_await` the task) and for an empty task.
 template <class T>
 T run(task<T> main);
 
 /// Runs `main` to its end on `context`, on this thread, and returns then, whatever else the context has to do. No signal
 /// handling. Handlers of the context run meanwhile, and so do tasks spawned on it. Throws what `run(task)` throws, and
-/// std::runtime_error if the context is stopped before the task has ended; the task is then destroyed with the context.
+/// std::runtime_error if the context is stopped, or runs out of work with an operation lost, before the task has ended; the
+/// task is then destroyed with the context.
 template <class T>
 T run(asio::io_context& context, task<T> main);
 
@@ -69,9 +71,9 @@ T simulate(task<T> main, simulation_options options = {});
 /// constructor. Any completion token will do.
 ///
 /// The task starts in its turn, never inside `spawn`. Emitting on the handler's cancellation slot stops it, its handler
-/// then gets `cancelled`. The handler is posted to its executor, by default the context's. A task that waits for other
-/// tasks only does not keep `context.run()` from returning; destroying the context destroys it, and its handler.
-/// Write `tandem::spawn`, since Asio has a `spawn` too.
+/// then gets `cancelled`. The handler is posted to its executor, by default the context's; `detached` drops a failure, as
+/// in Asio. A task that waits for other tasks only does not keep `context.run()` from returning; destroying the context
+/// destroys it, and its handler. Write `tandem::spawn`, since Asio has a `spawn` too.
 template <class Awaitable, class Token>
 auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token);
 
@@ -81,15 +83,15 @@ template <class Executor, class Awaitable, class Token>
 auto spawn(const Executor& executor, Awaitable&& awaitable, Token&& token);
 
 /// Waits for `duration`, and at least until the loop has been through its queue once. Sleepers that are due at the same
-/// instant wake in the order in which they began. Throws std::invalid_argument for a negative duration or a NaN. A
-/// duration beyond the clock's range waits for ever. O(log n) of the loop's timers.
+/// instant wake in the order in which they began, unless a simulation shuffles. Throws std::invalid_argument for a negative
+/// duration or a NaN. A duration beyond the clock's range waits for ever. O(log n) of the loop's timers.
 template <class Rep, class Period>
 auto sleep_for(std::chrono::duration<Rep, Period> duration);
 
 /// Waits until `clock::now() >= time`; a time that has passed waits for the loop's queue only. Takes tandem's clock only.
 auto sleep_until(clock::time_point time) noexcept;
 
-/// Lets every other coroutine that is ready now have its turn first. Stops here if the scope is, or gets, stopped.
+/// Lets every other coroutine that is ready now have its turn first (a simulation with a seed shuffles the turns). Stops here if the scope is, or gets, stopped.
 auto yield() noexcept;
 
 /// What a task can ask about itself.
@@ -99,7 +101,7 @@ namespace this_task {
 struct executor_t;
 extern const executor_t executor;
 
-/// `co_await this_task::cancel_requested`: true if the next wait will stop. Does not suspend.
+/// `co_await this_task::cancel_requested`: true if a stop has been asked for, so that the next wait stops. Does not suspend.
 struct cancel_requested_t;
 extern const cancel_requested_t cancel_requested;
 
@@ -136,6 +138,7 @@ class sleep_awaitable final : public timer_leaf {
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
     loop& l = *f.scope->loop;
+    l.reserve_timer();
     if (!park(f)) return true;
     if (length_ >= clock::duration::zero()) due_ = saturated_sum(l.now(), length_);
     l.add_timer(*this, due_);
@@ -240,10 +243,13 @@ class signal_watch final : loop::observer {
     } catch (...) {  // no memory to wait for signals; the task goes on
     }
   }
-  static bool is_ignored(int s) noexcept {
-    const auto old = std::signal(s, SIG_IGN);
-    if (old != SIG_IGN && old != SIG_ERR) std::signal(s, old);
-    return old == SIG_IGN;
+  static bool is_ignored([[maybe_unused]] int s) noexcept {
+#if defined(SA_SIGINFO)  // POSIX
+    struct sigaction old;
+    return sigaction(s, nullptr, &old) == 0 && (old.sa_flags & SA_SIGINFO) == 0 && old.sa_handler == SIG_IGN;
+#else
+    return false;
+#endif
   }
 
   asio::signal_set signals_;
@@ -274,7 +280,8 @@ class runner {
     go_on(main);
     if (main.ended()) return;
     if (!loop_.idle())
-      throw std::runtime_error("tandem::run: the io_context was stopped before the task had ended");
+      throw std::runtime_error(
+          "tandem::run: the io_context was stopped, or ran out of work, before the task had ended");
     const std::string report = describe_deadlock(loop_, main);
     loop_.ask_to_stop(main);
     context_.restart();
@@ -284,15 +291,15 @@ class runner {
   }
   /// Stops every tree that is left and lets it clean up; for a context that ends with its run.
   void stop_the_rest() {
-    while (root* r = loop_.first_root()) {
-      for (; r; r = loop::next_root(*r)) loop_.ask_to_stop(*r);
+    while (loop_.has_trees()) {
+      for (root* r = loop_.first_root(); r; r = loop::next_root(*r)) loop_.ask_to_stop(*r);
       context_.restart();
       if (!clean_up()) return;  // what is left waits for what can never happen: it goes with the context
     }
   }
 
  protected:
-  /// Runs until no tree is left; false if some are, and nothing can happen any more.
+  /// Runs until no tree is left that has been stopped; false if some are, and nothing can happen any more.
   virtual bool clean_up() = 0;
   ~runner() = default;
   asio::io_context& context_;
@@ -313,7 +320,7 @@ class real_runner final : public runner {
       }
   }
   bool clean_up() override {
-    while (loop_.first_root())
+    while (loop_.has_trees())
       if (context_.run_one() == 0) return false;
     return true;
   }
@@ -335,7 +342,7 @@ class simulated_runner final : public runner {
       if (!next(&main)) return;
   }
   bool clean_up() override {
-    while (loop_.first_root())
+    while (loop_.has_trees())
       if (!next(nullptr)) return false;
     return true;
   }
@@ -346,6 +353,7 @@ class simulated_runner final : public runner {
       if (!loop_.run_one()) break;
       ran = true;
     }
+    loop_.fire_due_timers();
     if (context_.stopped()) context_.restart();
     if (context_.poll() != 0 || ran || loop_.has_ready()) return true;
     if (!loop_.busy_with_operations() && loop_.advance()) return true;
@@ -401,6 +409,7 @@ struct spawn_signature {
 };
 template <>
 struct spawn_signature<void> {
+  using value = void;
   using type = void(std::exception_ptr);
 };
 
@@ -440,25 +449,39 @@ class spawned_root final : public root {
     }
     auto slot = asio::get_associated_cancellation_slot(handler_);
     if (slot.is_connected()) slot.clear();  // before the handler runs: its owner may destroy the signal there
-    Handler handler = std::move(handler_);
+    if (how == fate::stopped) r.set_error(std::make_exception_ptr(cancelled()));
+    completion c(std::move(handler_), std::move(r), is_executor_of(*scope().loop) ? scope().loop : nullptr);
     const executor_type executor = executor_;
     const auto work = std::move(work_);
     delete this;
-    std::exception_ptr error;
-    if (how == fate::stopped)
-      error = std::make_exception_ptr(cancelled());
-    else
-      error = r.get_error();
-    if constexpr (std::is_void_v<T>) {
-      asio::post(executor, [h = std::move(handler), error]() mutable { std::move(h)(error); });
-    } else {
-      typename spawn_signature<T>::value value{};
-      if (r.has_value()) value = std::move(r.get_value());
-      asio::post(executor, [h = std::move(handler), error, v = std::move(value)]() mutable {
-        std::move(h)(error, std::move(v));
-      });
-    }
+    asio::post(executor, std::move(c));
   }
+
+  /// Calls the handler. `l`: the loop whose run waits for that.
+  class completion {
+   public:
+    completion(Handler&& h, result<T>&& r, loop* l) : handler_(std::move(h)), result_(std::move(r)), loop_(l) {
+      if (loop_) loop_->completion_posted();
+    }
+    completion(completion&& o)
+        : handler_(std::move(o.handler_)), result_(std::move(o.result_)), loop_(std::exchange(o.loop_, nullptr)) {}
+    ~completion() {
+      if (loop_) loop_->completion_ran();
+    }
+    void operator()() {
+      using value = typename spawn_signature<T>::value;
+      if constexpr (std::is_void_v<T>)
+        std::move(handler_)(result_.get_error());
+      else
+        std::move(handler_)(result_.get_error(),
+                            result_.has_value() ? value(std::move(result_.get_value())) : value());
+    }
+
+   private:
+    Handler handler_;
+    result<T> result_;
+    loop* loop_;
+  };
 
   Handler handler_;
   executor_type executor_;
@@ -474,6 +497,7 @@ class spawn_initiation {
 
   template <class Handler>
   void operator()(Handler&& handler, task<T> t) const {
+    if constexpr (requires { handler.is_called_by(*loop_); }) handler.is_called_by(*loop_);
     auto root = std::make_unique<spawned_root<T, std::decay_t<Handler>>>(*loop_, std::forward<Handler>(handler));
     root->begin(std::move(t));
     root.release();
@@ -579,7 +603,7 @@ struct cancel_requested_t {
    public:
     bool await_ready() const noexcept { return false; }
     bool suspend(detail::frame& f) noexcept {
-      requested_ = f.scope->state != detail::scope::running;
+      requested_ = f.scope->stop_asked();
       return false;
     }
     bool await_resume() const noexcept { return requested_; }

@@ -165,11 +165,22 @@ task<await_result_t<A>> as_task(A a) {
   co_return co_await std::move(a);
 }
 
+/// Calling F with these arguments gives something to await.
+template <class F, class... Args>
+consteval bool gives_awaitable() {
+  if constexpr (!std::is_invocable_v<F, Args...>)
+    return false;
+  else if constexpr (std::is_void_v<std::invoke_result_t<F, Args...>>)
+    return false;
+  else
+    return awaitable<std::invoke_result_t<F, Args...>>;
+}
+
 /// The same for what a caller hands over to a scope.
 template <class A>
 auto to_task(A&& a) {
   static_assert(!std::is_lvalue_reference_v<A>, "an awaitable is handed over as an rvalue: write std::move(x)");
-  static_assert(awaitable<A>, "this is not awaitable: a task, a tandem awaitable or an Asio operation with use_task");
+  static_assert(awaitable<std::remove_reference_t<A>>, "this is not awaitable: a task, a tandem awaitable or an Asio operation with use_task");
   return as_task(std::move(a));
 }
 

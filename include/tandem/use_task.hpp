@@ -17,6 +17,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <stdexcept>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -176,7 +177,10 @@ class operation : public leaf {
 
   void stop(stop_mode m) noexcept override {
     if (!waiting()) return;
-    if (m == stop_mode::abandon) return leaf::stop(m);  // its handler is gone by now
+    if (m == stop_mode::abandon) {  // its handler is gone by now, or goes with the tree that it waits for
+      if (counts_) leaf::stop(m);
+      return;
+    }
     if (std::exchange(stop_asked_, true)) return;
     try {
       slot_.emit();
@@ -186,11 +190,12 @@ class operation : public leaf {
 
  protected:
   operation() = default;
-  operation(operation&&) noexcept : operation() {}
+  operation(operation&& o) noexcept : phase_(std::exchange(o.phase_, over)) {}
   ~operation() = default;
 
   template <class Initiate>
   bool start(frame& f, Initiate&& initiate) {
+    if (phase_ != fresh) throw std::logic_error("tandem: awaiting an Asio operation that was moved from, or awaited before");
     if (f.scope->state != scope::running) {
       park(f);
       return true;
@@ -201,8 +206,7 @@ class operation : public leaf {
     l.operation_begins();
     try {
       std::forward<Initiate>(initiate)(handler(*this));
-    } catch (...) {
-      if (phase_ != over) l.operation_ended_inline();
+    } catch (...) {  // the handler is gone, and with it the operation
       slot_.clear();
       throw;
     }
@@ -238,6 +242,10 @@ class operation : public leaf {
 
     using executor_type = asio::any_io_executor;
     const executor_type& get_executor() const noexcept { return operation_->loop_of_waiter().executor(); }
+    /// What this handler is called by is a tree of the same loop, not something outside.
+    void is_called_by(loop& l) noexcept {
+      if (&l == &operation_->loop_of_waiter() && std::exchange(operation_->counts_, false)) l.operation_ended_inline();
+    }
     using cancellation_slot_type = operation_slot;
     cancellation_slot_type get_cancellation_slot() const noexcept { return operation_slot(operation_->slot_); }
 
@@ -256,23 +264,28 @@ class operation : public leaf {
     } catch (...) {  // a result that cannot be moved
       failure_ = std::current_exception();
     }
-    end(aborted, [](loop& l, leaf& o) { l.operation_ended(o); });
+    end(aborted, [](loop& l, leaf& o, bool counts) { l.operation_ended(o, counts); });
   }
   void dropped() noexcept {
     slot_.clear();
     loop& l = loop_of_waiter();
-    if (phase_ == in_flight && l.closed()) return l.operation_dropped();
-    end(stop_asked_, [](loop& at, leaf& o) { at.operation_lost(o); });
+    const bool goes_with_context = phase_ == in_flight && l.closed();
+    if (goes_with_context && counts_) return l.operation_dropped();
+    end(stop_asked_ || goes_with_context, [](loop& at, leaf& o, bool counts) { at.operation_lost(o, counts); });
   }
   template <class Tell>
   void end(bool was_stopped, Tell tell) noexcept {
-    if (std::exchange(phase_, over) == initiating) return loop_of_waiter().operation_ended_inline();
+    if (std::exchange(phase_, over) == initiating) {
+      if (counts_) loop_of_waiter().operation_ended_inline();
+      return;
+    }
     state_ = was_stopped ? stopped : woken;
-    tell(loop_of_waiter(), *this);
+    tell(loop_of_waiter(), *this, counts_);
   }
 
-  enum : unsigned char { idle_phase, initiating, in_flight, over } phase_ = idle_phase;
+  enum : unsigned char { fresh, initiating, in_flight, over } phase_ = fresh;
   bool stop_asked_ = false;
+  bool counts_ = true;  // as in flight: false while it waits for a tree of its own loop
   std::optional<std::tuple<Args...>> arguments_;
   std::exception_ptr failure_;
   slot_memory slot_;

@@ -16,26 +16,28 @@
 
 namespace tandem::inline TANDEM_CONFIG::detail {
 
-/// "void shop::buy(shop::buy(int)::_ZN4...Frame*)" (g++) and "task<> shop::buy(int)" (clang) both become "shop::buy".
-inline std::string_view function_name(const std::source_location& where) noexcept {
-  std::string_view s = where.function_name();
-  std::size_t depth = 0, end = s.size();
+/// The plain name in what std::source_location calls a function: "shop::buy" out of "void shop::buy(shop::buy(int)::_ZN4...
+/// Frame*)" (g++) and out of "task<> shop::buy(int)" (clang).
+inline std::string_view function_name(std::string_view s) noexcept {
+  constexpr std::string_view anonymous = "(anonymous namespace)";
+  std::size_t depth = 0;
   for (std::size_t i = 0; i != s.size(); ++i) {  // the parameter list begins at the first parenthesis outside <>
-    if (s[i] == '<')
+    if (s.substr(i, anonymous.size()) == anonymous) {
+      i += anonymous.size() - 1;
+    } else if (s[i] == '<') {
       ++depth;
-    else if (s[i] == '>' && depth != 0)
+    } else if (s[i] == '>' && depth != 0) {
       --depth;
-    else if (s[i] == '(' && depth == 0 && i != 0) {
-      end = i;
+    } else if (s[i] == '(' && depth == 0) {
+      s = s.substr(0, i);
       break;
     }
   }
-  s = s.substr(0, end);
   depth = 0;
-  for (std::size_t i = s.size(); i-- != 0;) {  // the name begins after the last blank outside <>
-    if (s[i] == '>')
+  for (std::size_t i = s.size(); i-- != 0;) {  // the name begins after the last blank outside <> and ()
+    if (s[i] == '>' || s[i] == ')')
       ++depth;
-    else if (s[i] == '<' && depth != 0)
+    else if ((s[i] == '<' || s[i] == '(') && depth != 0)
       --depth;
     else if (s[i] == ' ' && depth == 0)
       return s.substr(i + 1);
@@ -43,40 +45,45 @@ inline std::string_view function_name(const std::source_location& where) noexcep
   return s;
 }
 
-inline std::string_view file_name(const std::source_location& where) noexcept {
-  const std::string_view path = where.file_name();
+inline std::string_view file_name(std::string_view path) noexcept {
   const std::size_t slash = path.find_last_of("/\\");
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
-/// One line per frame: "name (file:line) waits for sleep_for since 1.5 s", children below their parent, two more blanks
-/// to the right. Walks with a list of its own, so that a deep tree does not need a deep stack.
+/// One line per frame: "name (file:line) waits for sleep since 1500 ms", children below their parent, two more blanks to
+/// the right. Frames of tandem's own coroutines are passed over. Walks with a list of its own, so that a deep tree does not
+/// need a deep stack.
 inline std::string await_tree(const root& top, clock::time_point now) {
   struct item {
     const frame* f;
     std::size_t depth;
   };
+  constexpr std::size_t most_lines = 1000, most_depth = 40;
   std::string out;
   std::vector<item> todo;
-  std::size_t lines = 0;
   if (const frame* body = top.child(0)) todo.push_back({body, 1});
-  while (!todo.empty()) {
+  for (std::size_t lines = 0; !todo.empty() && lines != most_lines; ++lines) {
     const auto [f, depth] = todo.back();
     todo.pop_back();
-    if (++lines > 1000) return out + "\n  ...";
-    out.append("\n").append(2 * std::min<std::size_t>(depth, 40), ' ');
     const wait_node* n = f->waits_for;
-    if (!n) {
-      out += "a task that has not started, or runs";
-      continue;
+    const std::string_view name = n ? function_name(f->where.function_name()) : std::string_view();
+    const bool ours = name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
+    if (!ours || n->children() == 0) {
+      out.append("\n").append(2 * (depth < most_depth ? depth : most_depth), ' ');
+      if (!n)
+        out += "a task that has not started";
+      else if (!ours)
+        out.append(name).append(" (").append(file_name(f->where.file_name())).append(":").append(
+            std::to_string(f->where.line())).append(") ");
+      if (n) out.append("waits for ").append(n->what());
+      if (n && n->since() && n->children() == 0)
+        out.append(" since ").append(std::to_string((now - *n->since()) / std::chrono::milliseconds(1))).append(" ms");
     }
-    out.append(function_name(f->where)).append(" (").append(file_name(f->where)).append(":");
-    out.append(std::to_string(f->where.line())).append(") waits for ").append(n->what());
-    if (const clock::time_point* since = n->since(); since && n->children() == 0)
-      out.append(" since ").append(std::to_string((now - *since) / std::chrono::milliseconds(1))).append(" ms");
+    if (!n) continue;
     for (std::size_t i = n->children(); i-- != 0;)
-      if (const frame* c = n->child(i)) todo.push_back({c, depth + 1});
+      if (const frame* c = n->child(i)) todo.push_back({c, ours ? depth : depth + 1});
   }
+  if (!todo.empty()) out += "\n  ...";
   return out;
 }
 

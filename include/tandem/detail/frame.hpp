@@ -34,7 +34,15 @@ enum class stop_mode : unsigned char { ask, abandon };
 /// What the frames of one scope share. `gather`, `timeout`, `shield` and their like open a scope for their children.
 struct scope {
   detail::loop* loop = nullptr;
+  const scope* outer = nullptr;  // whose stop comes down to this one; null for a root and under a shield
   enum : unsigned char { running, stopping, abandoned } state = running;
+
+  /// A stop has been asked for here or further out, though it may not have come down yet.
+  bool stop_asked() const noexcept {
+    for (const scope* s = this; s; s = s->outer)
+      if (s->state != running) return true;
+    return false;
+  }
 };
 
 /// What the loop does next: resume `target`, or destroy it because it was stopped, or nothing.

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -65,19 +67,22 @@ class group : public stop_target {
 
  protected:
   group() = default;
-  group(group&&) noexcept : group() {}
+  group(group&& o) noexcept : spent_(std::exchange(o.spent_, true)) {}
   ~group() = default;
 
   /// Takes what a child left behind and destroys its frame. `stopped`: it left nothing.
   virtual void take(frame& child, fate how) noexcept = 0;
   /// No child is left: does the frame that waits go on, with a value or a failure? Otherwise it is stopped.
-  virtual bool goes_on() const noexcept { return true; }
+  virtual bool goes_on() noexcept { return true; }
 
   /// Between `begin` and `end` children are launched. One more count is held, so that the last child's end is not the
   /// group's before all have started.
-  void begin(frame& f) noexcept {
+  void begin(frame& f) {
+    if (std::exchange(spent_, true))
+      throw std::logic_error(std::string("tandem: awaiting a ") + what() + " that was moved from, or awaited before");
     waiter = &f;
     scope_.loop = f.scope->loop;
+    scope_.outer = f.scope;
     scope_.state = f.scope->state;
     began_in_ = f.scope->state;
     pending_ = 1;
@@ -128,6 +133,7 @@ class group : public stop_target {
 
  private:
   decltype(detail::scope::state) began_in_ = detail::scope::running;
+  bool spent_ = false;
   std::size_t pending_ = 0;
 };
 

@@ -16,6 +16,8 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 namespace tandem::inline TANDEM_CONFIG::detail {
@@ -88,7 +90,7 @@ class root : public leaf {
 
  protected:
   explicit root(detail::loop& l) noexcept { scope_.loop = &l; }
-  ~root();
+  ~root() { unregister(); }
   /// Registers the tree and queues its start.
   void start(frame& body);
   /// The tree has ended and its last frame is still there, for its result. May destroy the root.
@@ -96,6 +98,7 @@ class root : public leaf {
 
  private:
   friend class loop;
+  void unregister() noexcept;
   detail::scope scope_;
   frame* body_ = nullptr;
   root* next_root_ = nullptr;
@@ -116,7 +119,9 @@ class stop_target : public leaf {
 /// here only, from the bottom of the stack.
 class loop {
  public:
-  explicit loop(asio::io_context& context) : context_(&context), executor_(context.get_executor()), timer_(context) {}
+  explicit loop(asio::io_context& context) : context_(&context), executor_(context.get_executor()) {
+    timer_.emplace(context);
+  }
   loop(const loop&) = delete;
   loop& operator=(const loop&) = delete;
 
@@ -136,7 +141,9 @@ class loop {
     if (!running_) schedule();
   }
 
-  void add_timer(timer_leaf& t, clock::time_point due);
+  /// Makes room for one more timer, so that adding it cannot fail.
+  void reserve_timer();
+  void add_timer(timer_leaf& t, clock::time_point due) noexcept;
   void remove_timer(timer_leaf& t) noexcept;
 
   /// Starts a child on the stack of whoever awaits it. True: it has ended already. Beyond a bounded depth it is left to
@@ -154,13 +161,19 @@ class loop {
   /// uninvoked; the same while the context is being destroyed, where the last one reaps the trees.
   void operation_begins() noexcept { ++operations_; }
   void operation_ended_inline() noexcept { --operations_; }
-  void operation_ended(leaf& l) noexcept;
-  void operation_lost(leaf& l) noexcept;
+  void operation_ended(leaf& l, bool counts) noexcept;
+  void operation_lost(leaf& l, bool counts) noexcept;
   void operation_dropped() noexcept;
   bool closed() const noexcept { return closed_; }
 
+  /// A completion handler has been posted and has not run yet.
+  void completion_posted() noexcept { ++completions_; }
+  void completion_ran() noexcept { --completions_; }
+  /// Trees that have not ended, or whose handlers have not run.
+  bool has_trees() const noexcept { return roots_ || completions_ != 0; }
+
   /// Nothing is ready, timed or in flight: only somebody else's handler could wake a coroutine.
-  bool idle() const noexcept { return ready_.empty() && timers_.empty() && operations_ == 0; }
+  bool idle() const noexcept { return ready_.empty() && !timed() && operations_ == 0; }
   bool has_ready() const noexcept { return !ready_.empty(); }
   bool busy_with_operations() const noexcept { return operations_ != 0; }
   bool running() const noexcept { return running_; }
@@ -191,11 +204,14 @@ class loop {
   const clock::time_point* virtual_time() const noexcept { return &virtual_time_; }
   /// Runs one ready entry; false if there is none.
   bool run_one() noexcept;
+  /// Timers that are due at this virtual instant become ready.
+  void fire_due_timers() noexcept { fire_timers(virtual_time_); }
   /// Virtual time goes on to the next timer, whose leaf becomes ready; false if there is none.
   bool advance() noexcept;
 
   /// The context goes: its handlers are about to be destroyed uninvoked.
   void shut_down() noexcept;
+  void outlives_context() noexcept { context_ = nullptr; }
 
  private:
   friend class root;
@@ -290,6 +306,11 @@ class loop {
   void sift_down(std::size_t i, heap_entry e) noexcept;
   std::uint64_t random() noexcept;
 
+  /// Some timer will fire. In real time one that never does counts too: a program may sleep until it gets a signal.
+  bool timed() const noexcept {
+    return !timers_.empty() && !(virtual_ && timers_.front().due == clock::time_point::max());
+  }
+
   static constexpr unsigned max_depth = 64;         // of children started on one stack
   static constexpr std::size_t shuffle_width = 64;  // the next entry is one of the first so many
 
@@ -299,6 +320,7 @@ class loop {
   unsigned depth_ = 0;
   bool running_ = false, scheduled_ = false, closed_ = false, virtual_ = false, walking_ = false, reported_idle_ = false;
   std::size_t operations_ = 0;
+  std::size_t completions_ = 0;
   std::size_t batch_ = 512;
   observer* observer_ = nullptr;
   root* roots_ = nullptr;
@@ -308,8 +330,9 @@ class loop {
   std::uint64_t seed_ = 0;
   std::vector<heap_entry> timers_;
   std::uint64_t next_order_ = 0;
-  asio::steady_timer timer_;
-  clock::time_point armed_ = clock::time_point::max();
+  std::optional<asio::steady_timer> timer_;  // none any more once the context goes
+  clock::time_point armed_for_{};
+  bool armed_ = false;
   drain_memory drain_memory_;
 };
 
@@ -319,12 +342,17 @@ class loop_service : public asio::execution_context::service {
   using key_type = loop_service;
   static inline asio::execution_context::id id;
   explicit loop_service(asio::execution_context& context)
-      : service(context), loop_(static_cast<asio::io_context&>(context)) {}
-  loop& get() noexcept { return loop_; }
+      : service(context), loop_(std::make_unique<loop>(static_cast<asio::io_context&>(context))) {}
+  loop& get() noexcept { return *loop_; }
 
  private:
-  void shutdown() noexcept override { loop_.shut_down(); }
-  loop loop_;
+  void shutdown() noexcept override { loop_->shut_down(); }
+  /// A handler that somebody keeps beyond its context still points to the loop and to its frame, and the frame may own
+  /// sockets of the context that is gone: both are left alone for ever.
+  ~loop_service() {
+    if (loop_->busy_with_operations()) loop_.release()->outlives_context();
+  }
+  std::unique_ptr<loop> loop_;
 };
 
 // ---- leaves ----------------------------------------------------------------------------------------------------------
@@ -382,11 +410,11 @@ inline void root::start(frame& body) {
   l.queue(*this);
 }
 
-inline root::~root() {
-  if (previous_root_) {
-    *previous_root_ = next_root_;
-    if (next_root_) next_root_->previous_root_ = previous_root_;
-  }
+inline void root::unregister() noexcept {
+  if (!previous_root_) return;
+  *previous_root_ = next_root_;
+  if (next_root_) next_root_->previous_root_ = previous_root_;
+  previous_root_ = nullptr;
 }
 
 inline void root::stop(stop_mode m) noexcept {
@@ -401,6 +429,7 @@ inline void root::stop(stop_mode m) noexcept {
 
 inline step root::child_ended(frame& body, fate how) noexcept {
   body_ = nullptr;
+  unregister();
   ended(body, how);
   return step::none();
 }
@@ -410,10 +439,6 @@ inline step root::child_ended(frame& body, fate how) noexcept {
 inline loop& loop::of(asio::io_context& context) { return asio::use_service<loop_service>(context).get(); }
 
 inline void loop::schedule() noexcept {
-  if (reported_idle_) {
-    reported_idle_ = false;
-    if (observer_) observer_->on_work();
-  }
   if (scheduled_ || virtual_ || closed_) return;
   scheduled_ = true;
   asio::post(context_->get_executor(), drain_handler{this});
@@ -421,6 +446,7 @@ inline void loop::schedule() noexcept {
 
 inline void loop::drain() noexcept {
   if (closed_ || running_) return;
+  if (std::exchange(reported_idle_, false) && observer_) observer_->on_work();
   {
     running_here here(*this);
     batch_time_ = real_now();
@@ -435,9 +461,9 @@ inline void loop::drain() noexcept {
   }
   if (!ready_.empty()) return schedule();
   arm_timer();
-  if (armed_ != clock::time_point::max() && idle()) {  // left over from a timer that was removed: let the context end
-    armed_ = clock::time_point::max();
-    timer_.cancel();
+  if (armed_ && idle()) {  // left over from a timer that was removed: let the context end
+    armed_ = false;
+    timer_->cancel();
   }
   if (observer_ && !reported_idle_ && idle()) {
     reported_idle_ = true;
@@ -519,25 +545,25 @@ inline void loop::stop_children_of(stop_target& g) noexcept {
   walking_ = false;
 }
 
-inline void loop::operation_ended(leaf& l) noexcept {
-  --operations_;
+inline void loop::operation_ended(leaf& l, bool counts) noexcept {
+  operations_ -= counts;
   ready_.push_back(l);
   if (!running_ && !virtual_) drain();  // virtual: simulate looks at the queue itself
 }
 
-inline void loop::operation_lost(leaf& l) noexcept {
-  --operations_;
+inline void loop::operation_lost(leaf& l, bool counts) noexcept {
+  operations_ -= counts;
   queue(l);  // from a destructor, so nothing runs here
 }
 
 inline void loop::operation_dropped() noexcept {
-  --operations_;
-  if (closed_ && operations_ == 0) abandon_all();
+  if (--operations_ == 0 && context_) abandon_all();
 }
 
 inline void loop::shut_down() noexcept {
   closed_ = true;
   observer_ = nullptr;
+  timer_.reset();
   if (operations_ == 0) abandon_all();
 }
 
@@ -551,7 +577,12 @@ inline void loop::ask_to_stop(root& r) noexcept {
 }
 
 inline void loop::abandon_all() noexcept {
-  while (roots_) abandon(*roots_);
+  running_here here(*this);
+  for (bool some_left = true; some_left;) {  // a destructor may spawn one more
+    for (root* r = roots_; r; r = r->next_root_) r->stop(stop_mode::abandon);
+    some_left = !ready_.empty();
+    while (!ready_.empty()) run_entry(ready_.front());
+  }
 }
 
 inline void loop::abandon(root& r) noexcept {
@@ -569,7 +600,11 @@ inline bool loop::run_one() noexcept {
 
 // ---- timers: a 4-ary heap in front of one Asio timer -------------------------------------------------------------------
 
-inline void loop::add_timer(timer_leaf& t, clock::time_point due) {
+inline void loop::reserve_timer() {
+  if (timers_.size() == timers_.capacity()) timers_.reserve(timers_.empty() ? 16 : 2 * timers_.size());
+}
+
+inline void loop::add_timer(timer_leaf& t, clock::time_point due) noexcept {
   timers_.emplace_back();
   t.timers_ = this;
   sift_up(timers_.size() - 1, {due, next_order_++, &t});
@@ -627,13 +662,14 @@ inline void loop::fire_timers(clock::time_point now) noexcept {
 inline void loop::arm_timer() noexcept {
   if (virtual_ || closed_ || timers_.empty()) return;
   const clock::time_point due = timers_.front().due;
-  if (armed_ <= due) return;  // it fires in time; should it fire early, it is armed again
-  armed_ = due;
-  timer_.expires_at(std::chrono::steady_clock::time_point(
+  if (armed_ && armed_for_ <= due) return;  // it fires in time; should it fire early, it is armed again
+  armed_ = true;
+  armed_for_ = due;
+  timer_->expires_at(std::chrono::steady_clock::time_point(
       std::chrono::duration_cast<std::chrono::steady_clock::duration>(due.time_since_epoch())));
-  timer_.async_wait([this](const error_code& error) {
+  timer_->async_wait([this](const error_code& error) {
     if (error) return;
-    armed_ = clock::time_point::max();
+    armed_ = false;
     drain();
   });
 }
@@ -647,7 +683,7 @@ inline void loop::simulate(clock::time_point start, std::uint64_t seed) noexcept
 }
 
 inline bool loop::advance() noexcept {
-  if (timers_.empty()) return false;
+  if (!timed()) return false;
   if (timers_.front().due > virtual_time_) virtual_time_ = timers_.front().due;
   fire_timers(virtual_time_);
   return true;

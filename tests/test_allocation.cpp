@@ -1,0 +1,183 @@
+// What the headers say about allocation, counted. Under the sanitizers every frame counts, elsewhere the free list serves.
+
+#include <tandem/tandem.hpp>
+
+#include "kit/kit.hpp"
+
+#include <asio/ip/tcp.hpp>
+#include <asio/read.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/write.hpp>
+
+#include <cstdlib>
+#include <new>
+#include <utility>
+#include <vector>
+
+namespace {
+long allocations = 0;
+bool fail_next = false;
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (std::exchange(fail_next, false)) throw std::bad_alloc();
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+using namespace std::chrono_literals;
+using tandem::task;
+using tandem::use_task;
+
+namespace {
+
+/// How many allocations a repetition of `step` makes once it is warm.
+template <class Step>
+task<long> when_warm(Step step) {
+  for (int i = 0; i != 20; ++i) co_await step();
+  const long before = allocations;
+  for (int i = 0; i != 1000; ++i) co_await step();
+  co_return allocations - before;
+}
+
+}  // namespace
+
+TEST_CASE("sleep_for, yield and the this_task awaitables allocate nothing") {
+  auto main = []() -> task<long> {
+    for (int i = 0; i != 20; ++i) co_await tandem::sleep_for(1us);
+    const long before = allocations;
+    for (int i = 0; i != 1000; ++i) {
+      co_await tandem::sleep_for(0us);
+      co_await tandem::yield();
+      co_await tandem::this_task::executor;
+      co_await tandem::this_task::cancel_requested;
+      co_await tandem::this_task::checkpoint();
+    }
+    co_return allocations - before;
+  };
+  CHECK(tandem::run(main()) == 0);
+  CHECK(tandem::simulate(main()) == 0);
+}
+
+TEST_CASE("an Asio timer awaited with use_task allocates nothing of ours") {
+  auto main = []() -> task<long> {
+    asio::steady_timer timer(co_await tandem::this_task::executor);
+    long before = 0;
+    for (int i = 0; i != 10'000; ++i) {
+      if (i == 20) before = allocations;
+      timer.expires_after(0s);
+      co_await timer.async_wait(use_task);
+    }
+    co_return allocations - before;
+  };
+  CHECK(tandem::run(main()) == 0);
+}
+
+TEST_CASE("a round trip over a socket allocates nothing of ours") {
+  auto main = []() -> task<long> {
+    auto executor = co_await tandem::this_task::executor;
+    asio::ip::tcp::acceptor acceptor(executor, {asio::ip::address_v4::loopback(), 0});
+    asio::ip::tcp::socket near(executor);
+    auto [far, nothing] =
+        co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint(), use_task));
+    (void)nothing;
+    constexpr int rounds = 2000;
+    long before = 0, after = 0;
+    auto echo = [&]() -> task<> {
+      char b[5];
+      for (int i = 0; i != rounds; ++i) {
+        co_await asio::async_read(far, asio::buffer(b), use_task);
+        co_await asio::async_write(far, asio::buffer(b), use_task);
+      }
+    };
+    auto client = [&]() -> task<> {
+      char b[5] = {};
+      for (int i = 0; i != rounds; ++i) {
+        if (i == 20) before = allocations;
+        co_await asio::async_write(near, asio::buffer(b), use_task);
+        co_await asio::async_read(near, asio::buffer(b), use_task);
+      }
+      after = allocations;
+    };
+    co_await tandem::gather(echo(), client());
+    co_return after - before;
+  };
+  CHECK(tandem::run(main()) == 0);
+}
+
+TEST_CASE("a sleep or a time limit for which there is no memory throws bad_alloc, and the coroutine goes on") {
+  auto main = []() -> task<int> {
+    int failed = 0;
+    try {
+      auto nap = tandem::sleep_for(1s);
+      fail_next = true;
+      co_await std::move(nap);
+    } catch (const std::bad_alloc&) {
+      ++failed;
+    }
+    try {
+      auto limited = tandem::timeout(1s, tandem::sleep_for(2s));
+      fail_next = true;
+      co_await std::move(limited);
+    } catch (const std::bad_alloc&) {
+      ++failed;
+    }
+    fail_next = false;
+    co_await tandem::sleep_for(1s);
+    co_return failed;
+  };
+  CHECK(tandem::simulate(main()) == 2);
+}
+
+TEST_CASE("a gather for which there is no memory throws bad_alloc and starts nobody") {
+  bool started = false;
+  auto child = [&]() -> task<int> {
+    started = true;
+    co_return 1;
+  };
+  auto main = [&]() -> task<bool> {
+    std::vector<task<int>> all;
+    all.push_back(child());
+    auto gathered = tandem::gather(std::move(all));
+    fail_next = true;
+    try {
+      co_await std::move(gathered);
+    } catch (const std::bad_alloc&) {
+      co_return true;
+    }
+    co_return false;
+  };
+  CHECK(tandem::simulate(main()));
+  CHECK_FALSE(started);
+}
+
+#if !defined(TANDEM_PLAIN_FRAMES)
+
+namespace {
+task<int> child(int i) {
+  co_await tandem::yield();
+  co_return i;
+}
+}  // namespace
+
+TEST_CASE("awaiting a task, and a gather of a fixed number of tasks, allocate nothing once the free list is warm") {
+  CHECK(tandem::run(when_warm([] { return child(1); })) == 0);
+  CHECK(tandem::run(when_warm([]() -> task<> { co_await tandem::gather(child(1), child(2)); })) == 0);
+  CHECK(tandem::run(when_warm([]() -> task<> { co_await tandem::timeout(1h, child(1)); })) == 0);
+}
+
+TEST_CASE("frames of many sizes come back from the free list, and one of more than a KiB from the heap") {
+  auto big = []() -> task<int> {
+    char room[4096];
+    room[0] = 1;
+    co_await tandem::yield();
+    co_return room[0];
+  };
+  CHECK(tandem::run(when_warm(big)) == 1000);
+}
+
+#endif
