@@ -114,11 +114,10 @@ task<> visit(shop& s) {
 
   // [bounded]
   s.most = 0;
-  const auto stocks =
-      co_await transform(std::views::iota(1, 16),
-                         [&](int product) { return gather(return_exceptions, stock_of(s, product)); }, {.limit = 4});
+  const auto stocks = co_await transform(return_exceptions, std::views::iota(1, 16),
+                                         [&](int product) { return stock_of(s, product); }, {.limit = 4});
   std::cout << "products 1 to 15:";
-  for (const auto& [pieces] : stocks) std::cout << ' ' << text(pieces);
+  for (const auto& pieces : stocks) std::cout << ' ' << text(pieces);
   std::cout << "\n  requests under way at the busiest moment: " << s.most << '\n';
   // [/bounded]
 }

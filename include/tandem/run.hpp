@@ -120,7 +120,10 @@ class yield_awaitable final : public leaf {
   const char* what() const noexcept override { return "yield"; }
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) noexcept {
-    if (park(f)) wake();
+    if (park(f)) {
+      state_ = woken;
+      f.scope->loop->queue(*this);
+    }
     return true;
   }
   void await_resume() noexcept { consume(); }

@@ -57,8 +57,7 @@ class frame_memory {
     free_[c].bytes += c * granule;
   }
 
-  /// This thread's. Trivially constructed, so that reaching it is one address computation; not inlined, because clang
-  /// may keep the address of a thread-local across a suspension.
+  /// This thread's. Trivially constructed, so that reaching it is one address computation.
   static frame_memory& of_this_thread() noexcept {
     static constinit thread_local frame_memory memory;
     return memory;
@@ -105,10 +104,17 @@ class frame_memory {
   bool ended_ = false;
 };
 
-[[gnu::noinline]] inline void* allocate_frame(std::size_t size) {
+// Not inlined by clang, which may keep the address of a thread-local across a suspension.
+#if defined(__clang__)
+#define TANDEM_THREAD_LOCAL_ACCESS [[gnu::noinline]]
+#else
+#define TANDEM_THREAD_LOCAL_ACCESS
+#endif
+
+TANDEM_THREAD_LOCAL_ACCESS inline void* allocate_frame(std::size_t size) {
   return frame_memory::of_this_thread().allocate(size);
 }
-[[gnu::noinline]] inline void deallocate_frame(void* p, std::size_t size) noexcept {
+TANDEM_THREAD_LOCAL_ACCESS inline void deallocate_frame(void* p, std::size_t size) noexcept {
   frame_memory::of_this_thread().deallocate(p, size);
 }
 

@@ -131,9 +131,9 @@ class loop {
   static loop* current() noexcept { return current_slot(); }
 
   const asio::any_io_executor& executor() const noexcept { return executor_; }
-  clock::time_point now() const noexcept { return virtual_ ? virtual_time_ : real_now(); }
+  clock::time_point now() const noexcept { return virtual_ ? batch_time_ : real_now(); }
   /// The time at which the current batch began; costs nothing to read.
-  clock::time_point batch_time() const noexcept { return virtual_ ? virtual_time_ : batch_time_; }
+  clock::time_point batch_time() const noexcept { return batch_time_; }
 
   /// Queues a leaf whose state says what is to be done with its frame.
   void queue(leaf& l) noexcept {
@@ -201,11 +201,11 @@ class loop {
 
   // -- for simulate, which drives the loop itself
   void simulate(clock::time_point start, std::uint64_t seed) noexcept;
-  const clock::time_point* virtual_time() const noexcept { return &virtual_time_; }
+  const clock::time_point* virtual_time() const noexcept { return &batch_time_; }
   /// Runs one ready entry; false if there is none.
   bool run_one() noexcept;
   /// Timers that are due at this virtual instant become ready.
-  void fire_due_timers() noexcept { fire_timers(virtual_time_); }
+  void fire_due_timers() noexcept { fire_timers(batch_time_); }
   /// Virtual time goes on to the next timer, whose leaf becomes ready; false if there is none.
   bool advance() noexcept;
 
@@ -229,7 +229,7 @@ class loop {
    public:
     explicit running_here(loop& l) noexcept : loop_(l), outer_(std::exchange(current_slot(), &l)) {
       l.running_ = true;
-      outer_time_ = std::exchange(virtual_now(), l.virtual_ ? &l.virtual_time_ : nullptr);
+      outer_time_ = std::exchange(virtual_now(), l.virtual_ ? &l.batch_time_ : nullptr);
     }
     ~running_here() {
       virtual_now() = outer_time_;
@@ -326,7 +326,7 @@ class loop {
   root* roots_ = nullptr;
   std::vector<frame*> postponed_;
   intrusive_list<leaf> stopping_;
-  clock::time_point batch_time_{}, virtual_time_{};
+  clock::time_point batch_time_{};  // under simulate: the virtual time
   std::uint64_t seed_ = 0;
   std::vector<heap_entry> timers_;
   std::uint64_t next_order_ = 0;
@@ -678,14 +678,14 @@ inline void loop::arm_timer() noexcept {
 
 inline void loop::simulate(clock::time_point start, std::uint64_t seed) noexcept {
   virtual_ = true;
-  virtual_time_ = start;
+  batch_time_ = start;
   seed_ = seed;
 }
 
 inline bool loop::advance() noexcept {
   if (!timed()) return false;
-  if (timers_.front().due > virtual_time_) virtual_time_ = timers_.front().due;
-  fire_timers(virtual_time_);
+  if (timers_.front().due > batch_time_) batch_time_ = timers_.front().due;
+  fire_timers(batch_time_);
   return true;
 }
 

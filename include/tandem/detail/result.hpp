@@ -40,19 +40,22 @@ class result {
     if (o.has_value_) set_value(std::move(o.value_));
   }
   result& operator=(result&&) = delete;
-  ~result() { clear(); }
+  ~result() {
+    if (has_value_) std::destroy_at(std::addressof(value_));
+  }
 
+  /// Precondition: empty.
   template <class... Args>
   void set_value(Args&&... args) {
-    clear();
     std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
     has_value_ = true;
   }
+  /// Instead of a value, if there is one: a destructor threw after the co_return.
   void set_error(std::exception_ptr e) noexcept {
-    clear();
+    if (std::exchange(has_value_, false)) std::destroy_at(std::addressof(value_));
     error_ = std::move(e);
   }
-  /// Moves `o` here; a move constructor that throws becomes the failure.
+  /// Moves `o` here, where nothing is yet; a move constructor that throws becomes the failure.
   void take_from(result& o) noexcept {
     try {
       if (o.has_value_) return set_value(std::move(o.value_));
@@ -80,11 +83,6 @@ class result {
   }
 
  private:
-  void clear() noexcept {
-    if (std::exchange(has_value_, false)) std::destroy_at(std::addressof(value_));
-    error_ = nullptr;
-  }
-
   std::exception_ptr error_;
   union {
     value_type value_;
