@@ -1,4 +1,5 @@
-// What the headers say about allocation, counted. Under the sanitizers every frame counts, elsewhere the free list serves.
+// What the headers say about allocation, counted. Under the sanitizers every frame counts, elsewhere the free list
+// serves.
 
 #include <tandem/tandem.hpp>
 
@@ -82,8 +83,8 @@ TEST_CASE("a round trip over a socket allocates nothing of ours") {
     auto executor = co_await tandem::this_task::executor;
     asio::ip::tcp::acceptor acceptor(executor, {asio::ip::address_v4::loopback(), 0});
     asio::ip::tcp::socket near(executor);
-    auto [far, nothing] =
-        co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint(), use_task));
+    auto [far, nothing] = co_await tandem::gather(acceptor.async_accept(use_task),
+                                                  near.async_connect(acceptor.local_endpoint(), use_task));
     (void)nothing;
     constexpr int rounds = 2000;
     long before = 0, after = 0;

@@ -308,7 +308,7 @@ TEST_CASE("a clean-up that fails: alone, together with its body, and instead of 
     CHECK(both == "tandem::exception_group: 2 failures: body; clean-up");
     const std::string instead = co_await thrown_by(timeout(1s, finally(after(1h, 4), broken)));
     CHECK(instead == "clean-up");
-    auto throws_at_once = [] () -> task<> {
+    auto throws_at_once = []() -> task<> {
       throw std::runtime_error("not even started");
       co_return;
     };
@@ -425,13 +425,14 @@ TEST_CASE("with_resource acquires, uses and releases on every exit, and gives wh
     log.push_back(std::to_string(c.number) + (e.returned() ? " returned" : e.failed() ? " failed" : " stopped"));
   };
   auto main = [&]() -> task<> {
-    const int value = co_await with_resource(connect(1), [](connection& c) { return after(1s, c.number * 10); }, release);
+    const int value = co_await with_resource(
+        connect(1), [](connection& c) { return after(1s, c.number * 10); }, release);
     CHECK(value == 10);
     const std::string text = co_await thrown_by(
         with_resource([] { return connect(2); }, [](connection&) { return fail_after(1s, "body"); }, release));
     CHECK(text == "body");
-    const auto late =
-        co_await try_timeout(5s, with_resource(connect(3), [](connection&) { return sleep_for(1h); }, release));
+    const auto late = co_await try_timeout(5s, with_resource(
+                                                   connect(3), [](connection&) { return sleep_for(1h); }, release));
     CHECK_FALSE(late);
   };
   simulate(main());
@@ -447,7 +448,8 @@ TEST_CASE("a resource may be a reference to what somebody else owns") {
     co_return;
   };
   auto main = [&]() -> task<> {
-    const int value = co_await with_resource(borrow, [](auto& c) { return after(1s, ++c.number); }, release);
+    const int value = co_await with_resource(
+        borrow, [](auto& c) { return after(1s, ++c.number); }, release);
     CHECK(value == 2);
   };
   simulate(main());
@@ -500,7 +502,10 @@ TEST_CASE("a release may take the resource by value") {
     released = e.returned() ? c.number : -1;
     co_return;
   };
-  auto main = [&]() -> task<> { co_await with_resource(connect(4), [](connection&) { return yield(); }, release); };
+  auto main = [&]() -> task<> {
+    co_await with_resource(
+        connect(4), [](connection&) { return yield(); }, release);
+  };
   simulate(main());
   CHECK(released == 4);
 }

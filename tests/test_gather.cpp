@@ -71,8 +71,8 @@ TEST_CASE("gather runs its awaitables at once and gives a tuple of what they giv
     int target = 0;
     auto reference = [&]() -> task<int&> { co_return target; };
     auto nothing = []() -> task<> { co_return; };
-    auto [number, text, none, slept, one, ref] =
-        co_await gather(after(3s, 1), after(1s, std::string("two")), nothing(), sleep_for(2s), after(1s, stubborn(5)), reference());
+    auto [number, text, none, slept, one, ref] = co_await gather(after(3s, 1), after(1s, std::string("two")), nothing(),
+                                                                 sleep_for(2s), after(1s, stubborn(5)), reference());
     STATIC_REQUIRE(std::is_same_v<decltype(none), std::monostate>);
     STATIC_REQUIRE(std::is_same_v<decltype(slept), std::monostate>);
     CHECK(number == 1);
@@ -420,7 +420,7 @@ TEST_CASE("transform keeps the order, runs at most limit at a time, and pulls el
       most = std::max(most, ++under_way);
       co_await sleep_for(std::chrono::seconds(i % 5));
       --under_way;
-      co_return i * i;
+      co_return i* i;
     };
     for (std::size_t limit : {1u, 3u, 20u, 100u}) {
       most = 0;
@@ -481,7 +481,8 @@ TEST_CASE("transform pulls lazily, from any range: a stream, a list, an array") 
     };
     int pulled = 0;
     counting_range lazy{&pulled};
-    const std::string text = co_await thrown_by(for_each(lazy, [](int i) { return fail_after(std::chrono::seconds(1 + i), "early"); }, {.limit = 4}));
+    const std::string text = co_await thrown_by(
+        for_each(lazy, [](int i) { return fail_after(std::chrono::seconds(1 + i), "early"); }, {.limit = 4}));
     CHECK(text == "early");
     CHECK(pulled == 3);
   };
@@ -494,7 +495,7 @@ TEST_CASE("transform keeps an rvalue range and its callable until the end") {
     for (int i = 0; i != 10; ++i) owned.push_back(std::make_unique<int>(i));
     auto twice = [factor = std::make_shared<int>(2)](const std::unique_ptr<int>& p) -> task<int> {
       co_await sleep_for(1s);
-      co_return *p * *factor;
+      co_return *p** factor;
     };
     return transform(std::move(owned), twice, {.limit = 2});
   };

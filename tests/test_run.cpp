@@ -20,6 +20,8 @@
 #include <asio/use_future.hpp>
 #include <asio/write.hpp>
 
+#include <sys/wait.h>
+#include <unistd.h>
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -27,8 +29,6 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -469,7 +469,8 @@ TEST_CASE("timers that are due fire under simulate although coroutines are alway
   simulate(main());
 }
 
-TEST_CASE("real_a sleep beyond the clock's range waits for ever: until it is stopped; under simulate it is a deadlock") {
+TEST_CASE(
+    "real_a sleep beyond the clock's range waits for ever: until it is stopped; under simulate it is a deadlock") {
   asio::io_context context;
   bool ended = false;
   spawn(context, sleep_for(std::chrono::hours::max()), [&](std::exception_ptr) { ended = true; });
@@ -569,7 +570,8 @@ TEST_CASE("sleep_for takes any duration: it rounds up, and what is beyond the cl
 TEST_CASE("a negative duration or a NaN is invalid_argument that names the function and the value") {
   CHECK_THROWS_AS(sleep_for(-1ns), std::invalid_argument);
   CHECK_THROWS_WITH(sleep_for(-2s), "tandem::sleep_for: the duration is -2.000000 s; it must not be negative");
-  CHECK_THROWS_AS(sleep_for(std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN())), std::invalid_argument);
+  CHECK_THROWS_AS(sleep_for(std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN())),
+                  std::invalid_argument);
 }
 
 TEST_CASE("real_a sleep is never shorter than asked for") {

@@ -11,11 +11,11 @@
 #include <asio/steady_timer.hpp>
 #include <asio/write.hpp>
 
+#include <sys/wait.h>
+#include <unistd.h>
 #include <csignal>
 #include <memory>
 #include <string>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -157,7 +157,8 @@ TEST_CASE("rule 2: what stops a scope does not destroy its frames, the loop does
 // ---- 3. finished children ------------------------------------------------------------------------------------------
 
 TEST_CASE("rule 3: a finished child's frame is gone before a sibling is woken by its end") {
-  // One pass, held by value by each child while it lives: only if it is handed on at the child's end can the next start.
+  // One pass, held by value by each child while it lives: only if it is handed on at the child's end can the next
+  // start.
   struct pass {
     explicit pass(kit::gate& g) : gate(&g) {}
     pass(pass&& o) noexcept : gate(std::exchange(o.gate, nullptr)) {}
@@ -280,7 +281,8 @@ TEST_CASE("rule 4: a tree that is stopped before it has started never starts") {
     ran = true;
     co_return;
   };
-  tandem::spawn(context, main({}), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { cancelled = !!e; }));
+  tandem::spawn(context, main({}),
+                asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { cancelled = !!e; }));
   signal.emit(asio::cancellation_type::terminal);
   context.run();
   CHECK_FALSE(ran);
@@ -424,7 +426,8 @@ TEST_CASE("rule 6: a stop that comes while the operation is being initiated reac
         },
         use_task);
   };
-  tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { cancelled = !!e; }));
+  tandem::spawn(context, main(),
+                asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { cancelled = !!e; }));
   context.run();
   CHECK(cancelled);
 }
@@ -478,7 +481,8 @@ TEST_CASE("rule 11: the frames of a body are destroyed before its clean-up start
 
 // ---- 14. destructors in stopped frames ------------------------------------------------------------------------------
 
-TEST_CASE("rule 14: a destructor in a stopped frame may open, and stop; what it wakes in a stopped scope is not resumed") {
+TEST_CASE(
+    "rule 14: a destructor in a stopped frame may open, and stop; what it wakes in a stopped scope is not resumed") {
   struct state {
     kit::gate gate;
     int woken = 0;

@@ -46,8 +46,8 @@ task<std::pair<tcp::socket, tcp::socket>> connected() {
   auto executor = co_await tandem::this_task::executor;
   tcp::acceptor acceptor(executor, loopback());
   tcp::socket near(executor);
-  auto [far, nothing] = co_await tandem::gather(acceptor.async_accept(use_task),
-                                                near.async_connect(acceptor.local_endpoint(), use_task));
+  auto [far, nothing] =
+      co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint(), use_task));
   (void)nothing;
   co_return std::pair(std::move(near), std::move(far));
 }
@@ -69,8 +69,8 @@ TEST_CASE("an operation gives what its handler gets after the error code: nothin
     const int one = co_await completes_at_once<void(error_code, int)>(error_code(), 1);
     const int two = co_await completes_at_once<void(int)>(2);
     const std::tuple<int, char> pair = co_await completes_at_once<void(error_code, int, char)>(error_code(), 3, 'c');
-    const auto unique = co_await completes_at_once<void(std::exception_ptr, std::shared_ptr<int>)>(
-        nullptr, std::make_shared<int>(4));
+    const auto unique =
+        co_await completes_at_once<void(std::exception_ptr, std::shared_ptr<int>)>(nullptr, std::make_shared<int>(4));
     CHECK(one == 1);
     CHECK(two == 2);
     CHECK(pair == std::tuple(3, 'c'));
@@ -106,7 +106,8 @@ TEST_CASE("as_tuple gives the code as a value, redirect_error assigns it") {
     CHECK(code == asio::error::eof);
     CHECK(size == 0);
     error_code redirected = asio::error::access_denied;
-    const std::size_t none = co_await near.async_read_some(asio::buffer(&byte, 1), asio::redirect_error(use_task, redirected));
+    const std::size_t none =
+        co_await near.async_read_some(asio::buffer(&byte, 1), asio::redirect_error(use_task, redirected));
     CHECK(redirected == asio::error::eof);
     CHECK(none == 0);
     near.close();

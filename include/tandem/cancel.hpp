@@ -25,11 +25,11 @@ namespace tandem::inline TANDEM_CONFIG {
 /// `co_await timeout(2s, fetch())`: the awaitable's result, or `timed_out` when the time is up.
 ///
 /// The clock starts with the co_await. When it runs out, the awaitable is stopped; `timed_out` is thrown once it has
-/// cleaned up. What arrives in time is never dropped: a value that the awaitable had been granted at that very instant, or
-/// that it still produces while it is being stopped, is returned, and its exception is thrown. If the surrounding scope
-/// is stopped meanwhile, that wins. Throws std::invalid_argument for a negative duration; with a duration of zero the
-/// awaitable still gets as far as it comes without waiting. One frame for an awaitable that is not a task; O(log n) of
-/// the loop's timers. asyncio's `wait_for`.
+/// cleaned up. What arrives in time is never dropped: a value that the awaitable had been granted at that very instant,
+/// or that it still produces while it is being stopped, is returned, and its exception is thrown. If the surrounding
+/// scope is stopped meanwhile, that wins. Throws std::invalid_argument for a negative duration; with a duration of zero
+/// the awaitable still gets as far as it comes without waiting. One frame for an awaitable that is not a task; O(log n)
+/// of the loop's timers. asyncio's `wait_for`.
 template <class Rep, class Period, class Awaitable>
 auto timeout(std::chrono::duration<Rep, Period> duration, Awaitable&& awaitable);
 
@@ -70,18 +70,18 @@ class ending {
 /// returns; then the body's ending goes on.
 ///
 /// The clean-up is shielded and runs to its end. The body's frames are destroyed before it starts. If both fail, an
-/// `exception_group` is thrown; a clean-up that throws while the body was being stopped turns the stop into that failure.
-/// Destroying the whole context runs destructors only, no clean-up. `cleanup` is kept until it has ended; on g++ 12 it
-/// must not be a temporary that owns its captures.
+/// `exception_group` is thrown; a clean-up that throws while the body was being stopped turns the stop into that
+/// failure. Destroying the whole context runs destructors only, no clean-up. `cleanup` is kept until it has ended; on
+/// g++ 12 it must not be a temporary that owns its captures.
 template <class Awaitable, class Cleanup>
 auto finally(Awaitable&& body, Cleanup&& cleanup);
 
-/// Python's `async with`: acquires, runs `body(resource)`, and awaits `release(resource, ending)` or `release(resource)`
-/// on every exit, shielded. Gives what the body gives.
+/// Python's `async with`: acquires, runs `body(resource)`, and awaits `release(resource, ending)` or
+/// `release(resource)` on every exit, shielded. Gives what the body gives.
 ///
-/// `acquire` is an awaitable, or a callable that returns one; if it fails or is stopped nothing is released. Between the
-/// acquisition and the protection of the body nothing can be stopped. The callables take the resource by reference; a
-/// `release` that takes it by value gets it moved.
+/// `acquire` is an awaitable, or a callable that returns one; if it fails or is stopped nothing is released. Between
+/// the acquisition and the protection of the body nothing can be stopped. The callables take the resource by reference;
+/// a `release` that takes it by value gets it moved.
 template <class Acquire, class Body, class Release>
 auto with_resource(Acquire&& acquire, Body&& body, Release&& release);
 
@@ -328,7 +328,8 @@ auto call_body(Body& body, std::optional<stored_t<R>>& resource)
 }
 
 template <class Acquire, class Body, class Release, class R = acquired_t<Acquire>>
-auto use_resource(Acquire acquire, Body body, Release release) -> decltype(call_body<Body, R>(body, std::declval<std::optional<stored_t<R>>&>())) {
+auto use_resource(Acquire acquire, Body body, Release release)
+    -> decltype(call_body<Body, R>(body, std::declval<std::optional<stored_t<R>>&>())) {
   // Whatever can fail is made before there is something to release.
   std::optional<stored_t<R>> resource;
   auto cleanup = [&](const ending& e) { return call_release(release, static_cast<R&>(*resource), e); };

@@ -38,7 +38,8 @@ namespace detail {
 }
 
 inline clock::time_point real_now() noexcept {
-  return clock::time_point(std::chrono::duration_cast<clock::duration>(std::chrono::steady_clock::now().time_since_epoch()));
+  return clock::time_point(
+      std::chrono::duration_cast<clock::duration>(std::chrono::steady_clock::now().time_since_epoch()));
 }
 
 }  // namespace detail

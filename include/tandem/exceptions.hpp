@@ -16,8 +16,9 @@
 
 namespace tandem::inline TANDEM_CONFIG {
 
-/// A task was stopped, seen from outside: what the completion handler of a `spawn` or the `outcome` of a child gets. A coroutine never sees its own cancellation as an exception: a stopped coroutine is not
-/// resumed, its destructors run. Carries `asio::error::operation_aborted`.
+/// A task was stopped, seen from outside: what the completion handler of a `spawn` or the `outcome` of a child gets. A
+/// coroutine never sees its own cancellation as an exception: a stopped coroutine is not resumed, its destructors run.
+/// Carries `asio::error::operation_aborted`.
 class cancelled : public system_error {
  public:
   cancelled() : system_error(error_code(asio::error::operation_aborted), "tandem::cancelled") {}

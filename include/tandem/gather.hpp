@@ -68,15 +68,16 @@ inline constexpr return_exceptions_t return_exceptions{};
 ///
 /// The awaitables start in order, each running until it first waits, and the awaiter goes on when the last has ended.
 /// The first failure stops the others; when they have ended it is thrown as it is, or, if more of them failed meanwhile
-/// (in a clean-up), as part of an `exception_group`. A stop reaches every child; children that have not started yet never
-/// do. A child's frame is destroyed as soon as it has ended. Allocates nothing, beyond one frame for an awaitable that is
-/// not a task. Unlike asyncio's, no child goes on after a failure.
+/// (in a clean-up), as part of an `exception_group`. A stop reaches every child; children that have not started yet
+/// never do. A child's frame is destroyed as soon as it has ended. Allocates nothing, beyond one frame for an awaitable
+/// that is not a task. Unlike asyncio's, no child goes on after a failure.
 template <class... Awaitables>
-  requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> && ...)
-auto gather(Awaitables&&... awaitables);
+requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> &&
+         ...) auto gather(Awaitables&&... awaitables);
 
 /// The same for any number of tasks of one type: a vector of the results in the order of the tasks; `vector<task<>>`
-/// gives void. None: completes at once. Two allocations for the results. Throws std::invalid_argument for an empty task.
+/// gives void. None: completes at once. Two allocations for the results. Throws std::invalid_argument for an empty
+/// task.
 template <class T>
 auto gather(std::vector<task<T>> tasks);
 
@@ -94,12 +95,12 @@ struct fan_out {
   std::size_t limit = 16;
 };
 
-/// `co_await transform(ids, fetch, {.limit = 8})`: a vector of what `fetch(id)` gives for each, in the order of the range,
-/// at most `limit` (16 if left out) under way at a time.
+/// `co_await transform(ids, fetch, {.limit = 8})`: a vector of what `fetch(id)` gives for each, in the order of the
+/// range, at most `limit` (16 if left out) under way at a time.
 ///
-/// Elements are pulled one at a time, as places become free. Failures and stops as in `gather`; then no further element is
-/// pulled. An rvalue range and the callable are kept until the end. Throws std::invalid_argument for a limit of zero. On
-/// g++ 12 neither may be a temporary that owns its captures or, an aggregate, its members.
+/// Elements are pulled one at a time, as places become free. Failures and stops as in `gather`; then no further element
+/// is pulled. An rvalue range and the callable are kept until the end. Throws std::invalid_argument for a limit of
+/// zero. On g++ 12 neither may be a temporary that owns its captures or, an aggregate, its members.
 template <class Range, class Function>
 auto transform(Range&& range, Function&& function, fan_out options = {});
 
@@ -156,17 +157,18 @@ class gathering : public group {
 template <bool KeepGoing, class T>
 class gather_vector final : public gathering {
  public:
-  using value_type = std::conditional_t<
-      KeepGoing, std::vector<outcome<T>>,
-      std::conditional_t<std::is_void_v<T>, void, std::vector<std::conditional_t<std::is_void_v<T>, int, stored_t<T>>>>>;
+  using value_type =
+      std::conditional_t<KeepGoing, std::vector<outcome<T>>,
+                         std::conditional_t<std::is_void_v<T>, void,
+                                            std::vector<std::conditional_t<std::is_void_v<T>, int, stored_t<T>>>>>;
 
   explicit gather_vector(std::vector<task<T>> tasks) : gathering(KeepGoing), tasks_(std::move(tasks)) {
     if (tasks_.size() > std::numeric_limits<std::uint32_t>::max())
       throw std::invalid_argument("tandem::gather: " + std::to_string(tasks_.size()) + " tasks are more than 2^32 - 1");
     for (std::size_t i = 0; i != tasks_.size(); ++i)
       if (!tasks_[i])
-        throw std::invalid_argument("tandem::gather: task " + std::to_string(i) + " of " + std::to_string(tasks_.size()) +
-                                    " is empty: it was moved from, or awaited before");
+        throw std::invalid_argument("tandem::gather: task " + std::to_string(i) + " of " +
+                                    std::to_string(tasks_.size()) + " is empty: it was moved from, or awaited before");
   }
   gather_vector(gather_vector&& o) noexcept : gathering(std::move(o)), tasks_(std::move(o.tasks_)) {}
   ~gather_vector() {
@@ -258,7 +260,8 @@ class gather_tuple final : public gathering {
 
  private:
   static void check(bool full) {
-    if (!full) throw std::invalid_argument("tandem::gather: one of the tasks is empty: it was moved from, or awaited before");
+    if (!full)
+      throw std::invalid_argument("tandem::gather: one of the tasks is empty: it was moved from, or awaited before");
   }
   template <std::size_t... I>
   void start_all(std::index_sequence<I...>) noexcept {
@@ -296,7 +299,8 @@ class gather_tuple final : public gathering {
   std::tuple<detail::result<Ts>...> results_;
 };
 
-/// `transform`, and `for_each`, which keeps nothing. At most `limit` places; whoever ends frees one, which pulls the next element.
+/// `transform`, and `for_each`, which keeps nothing. At most `limit` places; whoever ends frees one, which pulls the
+/// next element.
 enum class keep { nothing, values, outcomes };
 
 template <keep Keep, class Range, class Function, class T>
@@ -320,9 +324,15 @@ class fan_out_awaitable final : public gathering {
 
   template <class R, class F>
   fan_out_awaitable(R&& range, F&& function, std::size_t limit)
-      : gathering(Keep == keep::outcomes), range_(std::forward<R>(range)), function_(std::forward<F>(function)), limit_(limit) {}
+      : gathering(Keep == keep::outcomes),
+        range_(std::forward<R>(range)),
+        function_(std::forward<F>(function)),
+        limit_(limit) {}
   fan_out_awaitable(fan_out_awaitable&& o)
-      : gathering(std::move(o)), range_(std::forward<Range>(o.range_)), function_(std::move(o.function_)), limit_(o.limit_) {}
+      : gathering(std::move(o)),
+        range_(std::forward<Range>(o.range_)),
+        function_(std::move(o.function_)),
+        limit_(o.limit_) {}
   ~fan_out_awaitable() {
     for (auto& p : places_)
       if (p.child) p.child->destroy();
@@ -370,8 +380,8 @@ class fan_out_awaitable final : public gathering {
     std::size_t number = 0;  // of the element, for its result; of the next free place while it is free
   };
 
-  /// Starts children until every place is taken or nothing is left to start. Called again from within (a child that ends
-  /// at once), it leaves the work to the call that is under way.
+  /// Starts children until every place is taken or nothing is left to start. Called again from within (a child that
+  /// ends at once), it leaves the work to the call that is under way.
   void fill() noexcept {
     if (std::exchange(filling_, true)) return;
     while (under_way_ != limit_ && !exhausted_ && !no_more() && more()) start_one();
@@ -379,7 +389,8 @@ class fan_out_awaitable final : public gathering {
   }
   /// If a stop came and yet every child has a value, what counts is whether any element is left over.
   bool goes_on() noexcept override {
-    if (!failed() && !some_stopped() && !exhausted_ && scope_.state != detail::scope::abandoned && more()) not_started();
+    if (!failed() && !some_stopped() && !exhausted_ && scope_.state != detail::scope::abandoned && more())
+      not_started();
     return gathering::goes_on();
   }
   /// Goes on to the next element; false at the end.
@@ -443,8 +454,8 @@ auto make_fan_out(Range&& range, Function&& function, const fan_out& options, co
   using element = decltype(*begin(std::declval<std::remove_reference_t<Range>&>()));
   static_assert(gives_awaitable<std::decay_t<Function>&, element>(),
                 "the function must return an awaitable for each element, such as a task");
-  using T = typename decltype(as_task(std::invoke(std::declval<std::decay_t<Function>&>(),
-                                                  *begin(std::declval<std::remove_reference_t<Range>&>()))))::value_type;
+  using T = typename decltype(as_task(std::invoke(
+      std::declval<std::decay_t<Function>&>(), *begin(std::declval<std::remove_reference_t<Range>&>()))))::value_type;
   static_assert(Keep != keep::values || !std::is_void_v<T>, "the function gives no values: use for_each");
   if (options.limit == 0) throw std::invalid_argument(std::string(who) + ": the limit is 0; it must be at least 1");
   return fan_out_awaitable<Keep, Range, std::decay_t<Function>, T>(std::forward<Range>(range),
@@ -454,9 +465,10 @@ auto make_fan_out(Range&& range, Function&& function, const fan_out& options, co
 }  // namespace detail
 
 template <class... Awaitables>
-  requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> && ...)
-auto gather(Awaitables&&... awaitables) {
-  return detail::gather_tuple<false, typename decltype(detail::to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
+requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> &&
+         ...) auto gather(Awaitables&&... awaitables) {
+  return detail::gather_tuple<false,
+                              typename decltype(detail::to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
       detail::to_task(std::forward<Awaitables>(awaitables))...);
 }
 
@@ -467,8 +479,14 @@ auto gather(std::vector<task<T>> tasks) {
 
 template <class... Awaitables>
 auto gather(return_exceptions_t, Awaitables&&... awaitables) {
-  return detail::gather_tuple<true, typename decltype(detail::to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
+  return detail::gather_tuple<true,
+                              typename decltype(detail::to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
       detail::to_task(std::forward<Awaitables>(awaitables))...);
+}
+
+template <class T>
+void gather(std::vector<task<T>>&) {
+  static_assert(!std::is_same_v<T, T>, "an awaitable is handed over as an rvalue: write std::move(x)");
 }
 
 template <class T>
@@ -479,8 +497,8 @@ auto gather(return_exceptions_t, std::vector<task<T>> tasks) {
 template <class Range, class Function>
 auto transform(Range&& range, Function&& function, fan_out options) {
   detail::refuse_what_gcc12_miscompiles<Range, Function>();
-  return detail::make_fan_out<detail::keep::values>(std::forward<Range>(range), std::forward<Function>(function), options,
-                                                    "tandem::transform");
+  return detail::make_fan_out<detail::keep::values>(std::forward<Range>(range), std::forward<Function>(function),
+                                                    options, "tandem::transform");
 }
 
 template <class Range, class Function>

@@ -35,63 +35,65 @@ namespace tandem::inline TANDEM_CONFIG {
 
 /// Runs `main` to its end on an io_context of its own, and gives its result or throws its exception.
 ///
-/// SIGINT and SIGTERM stop the task, unless the program ignores them; when it has cleaned up, `interrupted` is thrown, for
-/// the program's `main` to catch. A second signal has its default action, and so has a later one: `run` does not put an
-/// earlier handler back. Tasks that were spawned on the same context are stopped, the latest first, when `main` has ended;
-/// when `run` returns they have ended too and their handlers have run. Throws `deadlock` if `main` waits for what can never happen, std::logic_error
-/// from inside a coroutine (there: `co_await` the task) and for an empty task.
+/// SIGINT and SIGTERM stop the task, unless the program ignores them; when it has cleaned up, `interrupted` is thrown,
+/// for the program's `main` to catch. A second signal has its default action, and so has a later one: `run` does not
+/// put an earlier handler back. Tasks that were spawned on the same context are stopped, the latest first, when `main`
+/// has ended; when `run` returns they have ended too and their handlers have run. Throws `deadlock` if `main` waits for
+/// what can never happen, std::logic_error from inside a coroutine (there: `co_await` the task) and for an empty task.
 template <class T>
 T run(task<T> main);
 
-/// Runs `main` to its end on `context`, on this thread, and returns then, whatever else the context has to do. No signal
-/// handling. Handlers of the context run meanwhile, and so do tasks spawned on it. Throws what `run(task)` throws, and
-/// std::runtime_error if the context is stopped, or runs out of work with an operation lost, before the task has ended; the
-/// task is then destroyed with the context.
+/// Runs `main` to its end on `context`, on this thread, and returns then, whatever else the context has to do. No
+/// signal handling. Handlers of the context run meanwhile, and so do tasks spawned on it. Throws what `run(task)`
+/// throws, and std::runtime_error if the context is stopped, or runs out of work with an operation lost, before the
+/// task has ended; the task is then destroyed with the context.
 template <class T>
 T run(asio::io_context& context, task<T> main);
 
 /// How `simulate` goes about it.
 struct simulation_options {
-  /// 0: coroutines run in the order in which they became ready. Otherwise that order is shuffled, the same way each time
-  /// for the same seed.
+  /// 0: coroutines run in the order in which they became ready. Otherwise that order is shuffled, the same way each
+  /// time for the same seed.
   std::uint64_t seed = 0;
   /// What `clock::now()` says at the beginning.
   clock::time_point start{};
 };
 
-/// Runs `main` to its end on virtual time: when every coroutine waits, the clock jumps to the next timer. Sleeping for a
-/// year takes microseconds, and every run is the same.
+/// Runs `main` to its end on virtual time: when every coroutine waits, the clock jumps to the next timer. Sleeping for
+/// a year takes microseconds, and every run is the same.
 ///
 /// Virtual time stands still while an Asio operation is in flight. Otherwise as `run(task)`, without signal handling.
 template <class T>
 T simulate(task<T> main, simulation_options options = {});
 
 /// Starts `awaitable` as a task tree of its own on `context` and returns: an Asio operation with the signature
-/// `void(std::exception_ptr, T)`, or `void(std::exception_ptr)` for void, or with `std::optional<T>` if T has no default
-/// constructor. Any completion token will do.
+/// `void(std::exception_ptr, T)`, or `void(std::exception_ptr)` for void, or with `std::optional<T>` if T has no
+/// default constructor. Any completion token will do.
 ///
 /// The task starts in its turn, never inside `spawn`. Emitting on the handler's cancellation slot stops it, its handler
-/// then gets `cancelled`. The handler is posted to its executor, by default the context's; `detached` drops a failure, as
-/// in Asio. A task that waits for other tasks only does not keep `context.run()` from returning; destroying the context
-/// destroys it, and its handler. Write `tandem::spawn`, since Asio has a `spawn` too.
+/// then gets `cancelled`. The handler is posted to its executor, by default the context's; `detached` drops a failure,
+/// as in Asio. A task that waits for other tasks only does not keep `context.run()` from returning; destroying the
+/// context destroys it, and its handler. Write `tandem::spawn`, since Asio has a `spawn` too.
 template <class Awaitable, class Token>
 auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token);
 
 /// The same on the context of an executor: an `io_context::executor_type`, or an `any_io_executor` that holds one.
 template <class Executor, class Awaitable, class Token>
-  requires std::is_convertible_v<const Executor&, asio::any_io_executor>
+requires std::is_convertible_v<const Executor&, asio::any_io_executor>
 auto spawn(const Executor& executor, Awaitable&& awaitable, Token&& token);
 
 /// Waits for `duration`, and at least until the loop has been through its queue once. Sleepers that are due at the same
-/// instant wake in the order in which they began, unless a simulation shuffles. Throws std::invalid_argument for a negative
-/// duration or a NaN. A duration beyond the clock's range waits for ever. O(log n) of the loop's timers.
+/// instant wake in the order in which they began, unless a simulation shuffles. Throws std::invalid_argument for a
+/// negative duration or a NaN. A duration beyond the clock's range waits for ever. O(log n) of the loop's timers.
 template <class Rep, class Period>
 auto sleep_for(std::chrono::duration<Rep, Period> duration);
 
-/// Waits until `clock::now() >= time`; a time that has passed waits for the loop's queue only. Takes tandem's clock only.
+/// Waits until `clock::now() >= time`; a time that has passed waits for the loop's queue only. Takes tandem's clock
+/// only.
 auto sleep_until(clock::time_point time) noexcept;
 
-/// Lets every other coroutine that is ready now have its turn first (a simulation with a seed shuffles the turns). Stops here if the scope is, or gets, stopped.
+/// Lets every other coroutine that is ready now have its turn first (a simulation with a seed shuffles the turns).
+/// Stops here if the scope is, or gets, stopped.
 auto yield() noexcept;
 
 /// What a task can ask about itself.
@@ -101,7 +103,8 @@ namespace this_task {
 struct executor_t;
 extern const executor_t executor;
 
-/// `co_await this_task::cancel_requested`: true if a stop has been asked for, so that the next wait stops. Does not suspend.
+/// `co_await this_task::cancel_requested`: true if a stop has been asked for, so that the next wait stops. Does not
+/// suspend.
 struct cancel_requested_t;
 extern const cancel_requested_t cancel_requested;
 
@@ -204,14 +207,12 @@ class main_root_of final : public main_root {
   result<T>& get() noexcept { return result_; }
 
  private:
-  void keep_result(frame& body) noexcept override {
-    result_.take_from(static_cast<promise<T>&>(body).result);
-  }
+  void keep_result(frame& body) noexcept override { result_.take_from(static_cast<promise<T>&>(body).result); }
   result<T> result_;
 };
 
-/// While it lives, SIGINT and SIGTERM ask the tree to stop. It waits for signals only while the loop has something to do,
-/// so that a context without work comes to its end and a deadlock is seen.
+/// While it lives, SIGINT and SIGTERM ask the tree to stop. It waits for signals only while the loop has something to
+/// do, so that a context without work comes to its end and a deadlock is seen.
 class signal_watch final : loop::observer {
  public:
   signal_watch(asio::io_context& context, loop& l, root& r) : signals_(context), loop_(l), root_(r) {
@@ -370,7 +371,8 @@ class simulated_runner final : public runner {
 
 inline void refuse_inside_a_loop(const char* who) {
   if (loop::current())
-    throw std::logic_error(std::string(who) + ": called from inside a coroutine, which it would block; co_await the task");
+    throw std::logic_error(std::string(who) +
+                           ": called from inside a coroutine, which it would block; co_await the task");
 }
 
 /// Owns the root during a run; if the run is left by an exception, the root stays with its loop.
@@ -407,7 +409,8 @@ class main_task {
 /// What the completion handler of a spawned T is called with.
 template <class T>
 struct spawn_signature {
-  using value = std::conditional_t<std::is_default_constructible_v<stored_t<T>>, stored_t<T>, std::optional<stored_t<T>>>;
+  using value =
+      std::conditional_t<std::is_default_constructible_v<stored_t<T>>, stored_t<T>, std::optional<stored_t<T>>>;
   using type = void(std::exception_ptr, value);
 };
 template <>
@@ -476,8 +479,7 @@ class spawned_root final : public root {
       if constexpr (std::is_void_v<T>)
         std::move(handler_)(result_.get_error());
       else
-        std::move(handler_)(result_.get_error(),
-                            result_.has_value() ? value(std::move(result_.get_value())) : value());
+        std::move(handler_)(result_.get_error(), result_.has_value() ? value(std::move(result_.get_value())) : value());
     }
 
    private:
@@ -488,7 +490,8 @@ class spawned_root final : public root {
 
   Handler handler_;
   executor_type executor_;
-  std::optional<asio::executor_work_guard<executor_type>> work_;  // another context must not end before it ran the handler
+  std::optional<asio::executor_work_guard<executor_type>>
+      work_;  // another context must not end before it ran the handler
 };
 
 template <class T>
@@ -566,7 +569,7 @@ auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token) {
 }
 
 template <class Executor, class Awaitable, class Token>
-  requires std::is_convertible_v<const Executor&, asio::any_io_executor>
+requires std::is_convertible_v<const Executor&, asio::any_io_executor>
 auto spawn(const Executor& executor, Awaitable&& awaitable, Token&& token) {
   return detail::spawn_on(detail::loop_of(executor), std::forward<Awaitable>(awaitable), std::forward<Token>(token));
 }
@@ -576,9 +579,7 @@ auto sleep_for(std::chrono::duration<Rep, Period> duration) {
   return detail::sleep_awaitable(detail::checked_duration(duration, "tandem::sleep_for"), {});
 }
 
-inline auto sleep_until(clock::time_point time) noexcept {
-  return detail::sleep_awaitable(clock::duration(-1), time);
-}
+inline auto sleep_until(clock::time_point time) noexcept { return detail::sleep_awaitable(clock::duration(-1), time); }
 
 inline auto yield() noexcept { return detail::yield_awaitable(); }
 

@@ -180,7 +180,8 @@ consteval bool gives_awaitable() {
 template <class A>
 auto to_task(A&& a) {
   static_assert(!std::is_lvalue_reference_v<A>, "an awaitable is handed over as an rvalue: write std::move(x)");
-  static_assert(awaitable<std::remove_reference_t<A>>, "this is not awaitable: a task, a tandem awaitable or an Asio operation with use_task");
+  static_assert(awaitable<std::remove_reference_t<A>>,
+                "this is not awaitable: a task, a tandem awaitable or an Asio operation with use_task");
   return as_task(std::move(a));
 }
 

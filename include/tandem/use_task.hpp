@@ -28,16 +28,17 @@ namespace tandem::inline TANDEM_CONFIG {
 ///
 /// The operation starts when it is awaited and the coroutine is resumed by its loop, on the loop's executor, when the
 /// operation's handler has been called. An `error_code` or `exception_ptr` that comes first is thrown (`system_error`
-/// carries the code); what remains is the result: nothing, one value, or a tuple. `as_tuple(use_task)` gives the code as
-/// a value, `redirect_error(use_task, ec)` assigns it. What an initiating function throws is thrown from the co_await.
+/// carries the code); what remains is the result: nothing, one value, or a tuple. `as_tuple(use_task)` gives the code
+/// as a value, `redirect_error(use_task, ec)` assigns it. What an initiating function throws is thrown from the
+/// co_await.
 ///
-/// Cancellation: in a stopped scope the operation is not started. A stop while it runs emits Asio's cancellation, and the
-/// handler's result decides: `operation_aborted` stops the coroutine, under `as_tuple` and `redirect_error` too; anything
-/// else is delivered, and the next wait stops. The bytes that a composed operation such as `async_read` had transferred
-/// when it was stopped are lost. A handler that is destroyed without a call counts as `operation_aborted`.
+/// Cancellation: in a stopped scope the operation is not started. A stop while it runs emits Asio's cancellation, and
+/// the handler's result decides: `operation_aborted` stops the coroutine, under `as_tuple` and `redirect_error` too;
+/// anything else is delivered, and the next wait stops. The bytes that a composed operation such as `async_read` had
+/// transferred when it was stopped are lost. A handler that is destroyed without a call counts as `operation_aborted`.
 ///
-/// Allocates nothing beyond Asio's own, recycled, operation memory. The awaitable may be moved until it is awaited, as in
-/// `timeout(1s, socket.async_read_some(buffer, use_task))`.
+/// Allocates nothing beyond Asio's own, recycled, operation memory. The awaitable may be moved until it is awaited, as
+/// in `timeout(1s, socket.async_read_some(buffer, use_task))`.
 struct use_task_t {
   /// `use_task_t::as_default_on_t<asio::ip::tcp::socket>`: a socket whose operations need no token.
   template <class Executor>
@@ -45,8 +46,9 @@ struct use_task_t {
     using default_completion_token_type = use_task_t;
     executor_with_default(const Executor& e) noexcept : Executor(e) {}
     template <class Other>
-      requires(!std::is_same_v<Other, executor_with_default> && std::is_convertible_v<Other, Executor>)
-    executor_with_default(const Other& e) noexcept : Executor(e) {}
+    requires(!std::is_same_v<Other, executor_with_default> && std::is_convertible_v<Other, Executor>)
+        executor_with_default(const Other& e)
+    noexcept : Executor(e) {}
   };
   template <class Object>
   using as_default_on_t =
@@ -168,8 +170,8 @@ inline void throw_if(const std::exception_ptr& e) {
 template <class T>
 concept error_argument = std::is_same_v<T, error_code> || std::is_same_v<T, std::exception_ptr>;
 
-/// An operation in flight. It depends on the completion signature only, and so does its handler: a composed operation is
-/// instantiated once a signature, not once a call.
+/// An operation in flight. It depends on the completion signature only, and so does its handler: a composed operation
+/// is instantiated once a signature, not once a call.
 template <class... Args>
 class operation : public leaf {
  public:
@@ -195,7 +197,8 @@ class operation : public leaf {
 
   template <class Initiate>
   bool start(frame& f, Initiate&& initiate) {
-    if (phase_ != fresh) throw std::logic_error("tandem: awaiting an Asio operation that was moved from, or awaited before");
+    if (phase_ != fresh)
+      throw std::logic_error("tandem: awaiting an Asio operation that was moved from, or awaited before");
     if (f.scope->state != scope::running) {
       park(f);
       return true;
@@ -343,9 +346,9 @@ class asio_operation final : public operation<Args...> {
 
 /// Anything that takes a completion token, above all what `asio::deferred` returns.
 template <class A>
-  requires requires(A a) {
-    { std::move(a)(use_task) } -> suspender;
-  }
+requires requires(A a) {
+  { std::move(a)(use_task) } -> suspender;
+}
 struct from_token<A> {
   static constexpr bool possible = true;
 

@@ -1,5 +1,5 @@
-// tests/kit/kit.hpp: what every test of a hand-over uses: shuffled schedules, a stop at every suspension point, the context
-// destroyed at every step, and counters that show whether anything outlived its scope.
+// tests/kit/kit.hpp: what every test of a hand-over uses: shuffled schedules, a stop at every suspension point, the
+// context destroyed at every step, and counters that show whether anything outlived its scope.
 //
 // Never write co_await inside CHECK or REQUIRE: the macros name their expression twice, and g++ 12 evaluates both.
 #pragma once
@@ -30,7 +30,8 @@ inline std::uint64_t schedules() {
   return n;
 }
 
-/// Coroutine frames that exist now. Counted in sanitizer builds, where frames do not come from the free list; elsewhere 0.
+/// Coroutine frames that exist now. Counted in sanitizer builds, where frames do not come from the free list; elsewhere
+/// 0.
 inline long live_frames() {
 #if defined(TANDEM_PLAIN_FRAMES)
   return tandem::detail::live_frames.load();
@@ -56,8 +57,8 @@ class counted {
   static inline int live_ = 0;
 };
 
-/// A minimal primitive over the machine's leaf: coroutines wait in line, `open_one` lets the first go on, `open` all. Every
-/// pass that was granted is either used or handed on to the next in line: `passes` says how many are left.
+/// A minimal primitive over the machine's leaf: coroutines wait in line, `open_one` lets the first go on, `open` all.
+/// Every pass that was granted is either used or handed on to the next in line: `passes` says how many are left.
 class gate {
  public:
   class waiter final : public tandem::detail::leaf {
@@ -130,7 +131,7 @@ struct scenario {
 
 struct run_plan {
   std::uint64_t seed = 0;
-  std::uint64_t stop_before = 0;     // the program is asked to stop before this resumption, counted from 1; 0: never
+  std::uint64_t stop_before = 0;        // the program is asked to stop before this resumption, counted from 1; 0: never
   std::uint64_t destroy_after = ~0ull;  // the context is destroyed after so many resumptions
 };
 struct run_result {
@@ -187,8 +188,8 @@ inline run_result run_once(scenario& s, run_plan plan) {
 
 template <class Make>
 run_result checked_run(Make& make, run_plan plan) {
-  INFO("seed " << plan.seed << ", stopped before resumption " << plan.stop_before << " (0: never), context destroyed after "
-               << plan.destroy_after);
+  INFO("seed " << plan.seed << ", stopped before resumption " << plan.stop_before
+               << " (0: never), context destroyed after " << plan.destroy_after);
   const long frames = live_frames();
   const int objects = counted::live();
   std::unique_ptr<scenario> s = make();
@@ -202,7 +203,8 @@ run_result checked_run(Make& make, run_plan plan) {
 
 /// The whole treatment; `make()` gives a fresh scenario as a unique_ptr.
 ///
-///  - in order and under a few shuffles: as it is, stopped at every suspension point, the context destroyed at every step;
+///  - in order and under a few shuffles: as it is, stopped at every suspension point, the context destroyed at every
+///  step;
 ///  - under each of `schedules()` shuffles: as it is, and stopped at one point, so that all points have their turn.
 template <class Make>
 void explore(Make make) {

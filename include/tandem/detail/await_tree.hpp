@@ -16,8 +16,8 @@
 
 namespace tandem::inline TANDEM_CONFIG::detail {
 
-/// The plain name in what std::source_location calls a function: "shop::buy" out of "void shop::buy(shop::buy(int)::_ZN4...
-/// Frame*)" (g++) and out of "task<> shop::buy(int)" (clang).
+/// The plain name in what std::source_location calls a function: "shop::buy" out of "void
+/// shop::buy(shop::buy(int)::_ZN4... Frame*)" (g++) and out of "task<> shop::buy(int)" (clang).
 inline std::string_view function_name(std::string_view s) noexcept {
   constexpr std::string_view anonymous = "(anonymous namespace)";
   std::size_t depth = 0;
@@ -50,9 +50,9 @@ inline std::string_view file_name(std::string_view path) noexcept {
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
-/// One line per frame: "name (file:line) waits for sleep since 1500 ms", children below their parent, two more blanks to
-/// the right. Frames of tandem's own coroutines are passed over. Walks with a list of its own, so that a deep tree does not
-/// need a deep stack.
+/// One line per frame: "name (file:line) waits for sleep since 1500 ms", children below their parent, two more blanks
+/// to the right. Frames of tandem's own coroutines are passed over. Walks with a list of its own, so that a deep tree
+/// does not need a deep stack.
 inline std::string await_tree(const root& top, clock::time_point now) {
   struct item {
     const frame* f;
@@ -73,8 +73,12 @@ inline std::string await_tree(const root& top, clock::time_point now) {
       if (!n)
         out += "a task that has not started";
       else if (!ours)
-        out.append(name).append(" (").append(file_name(f->where.file_name())).append(":").append(
-            std::to_string(f->where.line())).append(") ");
+        out.append(name)
+            .append(" (")
+            .append(file_name(f->where.file_name()))
+            .append(":")
+            .append(std::to_string(f->where.line()))
+            .append(") ");
       if (n) out.append("waits for ").append(n->what());
       if (n && n->since() && n->children() == 0)
         out.append(" since ").append(std::to_string((now - *n->since()) / std::chrono::milliseconds(1))).append(" ms");

@@ -1,8 +1,8 @@
 // tandem/detail/frame.hpp: the await tree: frames, what they wait for, the scopes they live in.
 //
-// Every suspended frame points at one wait_node: a child task, a group of children, or a leaf (a timer, a queue, an Asio
-// operation). A child points back at the node that waits for it. Completion walks up these pointers, stopping walks
-// down, printing walks down too: there is no other bookkeeping.
+// Every suspended frame points at one wait_node: a child task, a group of children, or a leaf (a timer, a queue, an
+// Asio operation). A child points back at the node that waits for it. Completion walks up these pointers, stopping
+// walks down, printing walks down too: there is no other bookkeeping.
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -24,8 +24,8 @@ namespace tandem::inline TANDEM_CONFIG::detail {
 class frame;
 class loop;
 
-/// How a frame ended: it ran to its end (a value or an exception is in its promise), or it was stopped and will never be
-/// resumed again.
+/// How a frame ended: it ran to its end (a value or an exception is in its promise), or it was stopped and will never
+/// be resumed again.
 enum class fate : unsigned char { done, stopped };
 
 /// A stop that asks leaves every frame its clean-up; one that abandons destroys frames without resuming any.

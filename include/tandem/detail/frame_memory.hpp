@@ -45,7 +45,7 @@ class frame_memory {
     const std::size_t c = size_class(size);
     if (c >= classes) return ::operator new(size);
     block* b = free_[c].head;
-    if (!b) return ::operator new(c * granule);
+    if (!b) return ::operator new(c* granule);
     free_[c].head = b->next;
     free_[c].bytes -= c * granule;
     return b;

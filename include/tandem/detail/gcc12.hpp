@@ -9,9 +9,9 @@
 
 namespace tandem::inline TANDEM_CONFIG::detail {
 
-/// g++ 12 destroys closures with captures that need a destructor, and other aggregates, twice when they are temporaries of
-/// a co_await expression (GCC bug 104031 and its kin; g++ 13 is right). A temporary cannot be told from a moved variable,
-/// so both are refused, on that compiler alone.
+/// g++ 12 destroys closures with captures that need a destructor, and other aggregates, twice when they are temporaries
+/// of a co_await expression (GCC bug 104031 and its kin; g++ 13 is right). A temporary cannot be told from a moved
+/// variable, so both are refused, on that compiler alone.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 template <class T>
 consteval bool is_closure() {
@@ -28,10 +28,11 @@ inline constexpr bool miscompiled = false;
 /// In every public function that takes a callable: the sentence that the user reads.
 template <class... Arguments>
 constexpr void refuse_what_gcc12_miscompiles() {
-  static_assert((!miscompiled<Arguments> && ...),
-                "g++ 12 would destroy this temporary twice inside a co_await expression. Capture by reference ([&]), or "
-                "give the lambda a name and pass the name (it is copied; std::ref passes it by reference), or make the "
-                "awaitable in one statement and await it in the next from a named callable");
+  static_assert(
+      (!miscompiled<Arguments> && ...),
+      "g++ 12 would destroy this temporary twice inside a co_await expression. Capture by reference ([&]), or "
+      "give the lambda a name and pass the name (it is copied; std::ref passes it by reference), or make the "
+      "awaitable in one statement and await it in the next from a named callable");
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG::detail

@@ -30,7 +30,8 @@ class list_node {
   list_node* next_ = nullptr;
 };
 
-/// First in, first out; every operation is constant time and allocates nothing. Destroying the list unlinks its members.
+/// First in, first out; every operation is constant time and allocates nothing. Destroying the list unlinks its
+/// members.
 template <class T>
 class intrusive_list {
  public:

@@ -22,8 +22,8 @@
 
 namespace tandem::inline TANDEM_CONFIG::detail {
 
-/// A wait_node that other code wakes, and that the loop has in its queue then: a timer, a waiter of a semaphore, a group
-/// whose last child has ended. While it waits it may be linked into a list of whoever will wake it.
+/// A wait_node that other code wakes, and that the loop has in its queue then: a timer, a waiter of a semaphore, a
+/// group whose last child has ended. While it waits it may be linked into a list of whoever will wake it.
 class leaf : public wait_node, public list_node {
  public:
   /// From `suspend`: lets the frame wait here. False in a stopped scope: it stops here and now, so join no list.
@@ -156,9 +156,9 @@ class loop {
   /// Passes a stop on to what `top` waits for.
   static void stop_below(frame& top, stop_mode) noexcept;
 
-  /// An Asio operation of this loop begins. It is over with one of these: its handler ran inside the initiating function;
-  /// its handler ran, and the leaf says whether the frame is to be resumed or destroyed; its handler was destroyed
-  /// uninvoked; the same while the context is being destroyed, where the last one reaps the trees.
+  /// An Asio operation of this loop begins. It is over with one of these: its handler ran inside the initiating
+  /// function; its handler ran, and the leaf says whether the frame is to be resumed or destroyed; its handler was
+  /// destroyed uninvoked; the same while the context is being destroyed, where the last one reaps the trees.
   void operation_begins() noexcept { ++operations_; }
   void operation_ended_inline() noexcept { --operations_; }
   void operation_ended(leaf& l, bool counts) noexcept;
@@ -318,7 +318,8 @@ class loop {
   asio::any_io_executor executor_;
   intrusive_list<leaf> ready_;
   unsigned depth_ = 0;
-  bool running_ = false, scheduled_ = false, closed_ = false, virtual_ = false, walking_ = false, reported_idle_ = false;
+  bool running_ = false, scheduled_ = false, closed_ = false, virtual_ = false, walking_ = false,
+       reported_idle_ = false;
   std::size_t operations_ = 0;
   std::size_t completions_ = 0;
   std::size_t batch_ = 512;
@@ -355,7 +356,8 @@ class loop_service : public asio::execution_context::service {
   std::unique_ptr<loop> loop_;
 };
 
-// ---- leaves ----------------------------------------------------------------------------------------------------------
+// ---- leaves
+// ----------------------------------------------------------------------------------------------------------
 
 inline bool leaf::park(frame& f) noexcept {
   waiter = &f;
@@ -394,7 +396,8 @@ inline void timer_leaf::remove_from_timers() noexcept {
   if (timers_) timers_->remove_timer(*this);
 }
 
-// ---- roots -----------------------------------------------------------------------------------------------------------
+// ---- roots
+// -----------------------------------------------------------------------------------------------------------
 
 inline void root::start(frame& body) {
   body_ = &body;
@@ -434,7 +437,8 @@ inline step root::child_ended(frame& body, fate how) noexcept {
   return step::none();
 }
 
-// ---- the loop --------------------------------------------------------------------------------------------------------
+// ---- the loop
+// --------------------------------------------------------------------------------------------------------
 
 inline loop& loop::of(asio::io_context& context) { return asio::use_service<loop_service>(context).get(); }
 
@@ -484,9 +488,15 @@ inline leaf& loop::next_entry() noexcept {
 inline void loop::run_entry(leaf& l) noexcept {
   l.unlink();
   switch (l.state_) {
-    case leaf::woken: drive(step::resume(*l.waiter)); break;
-    case leaf::stopped: drive(step::reap(*l.waiter)); break;
-    default: drive(l.on_turn()); break;
+    case leaf::woken:
+      drive(step::resume(*l.waiter));
+      break;
+    case leaf::stopped:
+      drive(step::reap(*l.waiter));
+      break;
+    default:
+      drive(l.on_turn());
+      break;
   }
   while (!postponed_.empty()) {
     std::size_t done = 0;  // what is postponed meanwhile is appended, and comes after
@@ -598,7 +608,8 @@ inline bool loop::run_one() noexcept {
   return true;
 }
 
-// ---- timers: a 4-ary heap in front of one Asio timer -------------------------------------------------------------------
+// ---- timers: a 4-ary heap in front of one Asio timer
+// -------------------------------------------------------------------
 
 inline void loop::reserve_timer() {
   if (timers_.size() == timers_.capacity()) timers_.reserve(timers_.empty() ? 16 : 2 * timers_.size());
@@ -674,7 +685,8 @@ inline void loop::arm_timer() noexcept {
   });
 }
 
-// ---- simulation --------------------------------------------------------------------------------------------------------
+// ---- simulation
+// --------------------------------------------------------------------------------------------------------
 
 inline void loop::simulate(clock::time_point start, std::uint64_t seed) noexcept {
   virtual_ = true;
