@@ -79,7 +79,7 @@ requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> &&
 /// gives void. None: completes at once. Two allocations for the results. Throws std::invalid_argument for an empty
 /// task.
 template <class T>
-auto gather(std::vector<task<T>> tasks);
+auto gather(std::vector<task<T>>&& tasks);
 
 /// The same, but a failure stops nothing: a tuple of `outcome`s.
 template <class... Awaitables>
@@ -87,7 +87,7 @@ auto gather(return_exceptions_t, Awaitables&&... awaitables);
 
 /// The same, but a failure stops nothing: a vector of `outcome`s.
 template <class T>
-auto gather(return_exceptions_t, std::vector<task<T>> tasks);
+auto gather(return_exceptions_t, std::vector<task<T>>&& tasks);
 
 /// Options of `transform` and `for_each`.
 struct fan_out {
@@ -473,7 +473,7 @@ requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> &&
 }
 
 template <class T>
-auto gather(std::vector<task<T>> tasks) {
+auto gather(std::vector<task<T>>&& tasks) {
   return detail::gather_vector<false, T>(std::move(tasks));
 }
 
@@ -490,7 +490,7 @@ void gather(std::vector<task<T>>&) {
 }
 
 template <class T>
-auto gather(return_exceptions_t, std::vector<task<T>> tasks) {
+auto gather(return_exceptions_t, std::vector<task<T>>&& tasks) {
   return detail::gather_vector<true, T>(std::move(tasks));
 }
 
