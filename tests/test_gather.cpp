@@ -198,6 +198,20 @@ TEST_CASE("return_exceptions gives an outcome for each child, and a failure stop
   simulate(main());
 }
 
+TEST_CASE("a clean-up that fails while a gather with return_exceptions is being stopped is not swallowed") {
+  auto main = []() -> task<> {
+    auto fails_to_clean_up = []() -> task<int> {
+      co_return co_await tandem::finally(after(1h, 1), [] { return fail_after(1s, "clean-up"); });
+    };
+    std::string text =
+        co_await thrown_by(tandem::timeout(1s, gather(return_exceptions, fails_to_clean_up(), after(1h, 2))));
+    CHECK(text == "clean-up");
+    text = co_await thrown_by(tandem::timeout(1s, gather(return_exceptions, fail_after(1ms, "earlier"), after(1h, 2))));
+    CHECK(text == tandem::timed_out().what());
+  };
+  simulate(main());
+}
+
 TEST_CASE("a stop ends a gather with return_exceptions like any other") {
   bool went_on = false;
   auto main = [&]() -> task<> {
@@ -613,6 +627,34 @@ TEST_CASE("for_each gives nothing, whatever its function gives; a member functio
     CHECK(accounts[2].balance == 0);
     const auto codes = co_await transform(accounts, &account::close);
     CHECK(codes == std::vector<int>{7, 7, 7});
+  };
+  simulate(main());
+}
+
+TEST_CASE("after a stop no element is pulled, not even to see whether there is one") {
+  struct watched {
+    int* pulled;
+    int i;
+    int operator*() const { return i; }
+    watched& operator++() {
+      ++*pulled;
+      ++i;
+      return *this;
+    }
+    bool operator==(const watched& o) const { return i == o.i; }
+  };
+  struct watched_range {
+    int* pulled;
+    watched begin() const { return {pulled, 0}; }
+    watched end() const { return {pulled, 100}; }
+  };
+  auto main = []() -> task<> {
+    int pulled = 0;
+    watched_range range{&pulled};
+    auto one = [](int i) { return tandem::shield(after(1s, i)); };
+    const auto late = co_await try_timeout(1500ms, transform(range, one, {.limit = 1}));
+    CHECK_FALSE(late);
+    CHECK(pulled == 1);
   };
   simulate(main());
 }

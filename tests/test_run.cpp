@@ -156,6 +156,55 @@ TEST_CASE("real_run does not wait for somebody else's handlers, but runs those o
   CHECK(std::chrono::steady_clock::now() - before < 1min);
 }
 
+TEST_CASE("a tree that is spawned while everything is being stopped never starts") {
+  bool started = false;
+  auto endless = [&]() -> task<> {
+    started = true;
+    for (;;) co_await sleep_for(1h);
+  };
+  auto background = [&]() -> task<> {
+    kit::counted c;
+    const auto executor = co_await tandem::this_task::executor;
+    co_await tandem::finally(sleep_for(1h), [&]() -> task<> {
+      spawn(executor, endless(), asio::detached);
+      co_await yield();
+    });
+  };
+  auto main = [&]() -> task<> {
+    spawn(co_await tandem::this_task::executor, background(), asio::detached);
+    co_await yield();
+    co_await yield();
+  };
+  simulate(main());
+  run(main());
+  CHECK_FALSE(started);
+  CHECK(kit::counted::live() == 0);
+}
+
+TEST_CASE("however a run on a context of its own ends, what was spawned cleans up") {
+  kit::gate never;
+  int cleaned = 0;
+  auto background = [&]() -> task<> {
+    co_await tandem::finally(never.wait(), [&]() -> task<> {
+      co_await yield();
+      ++cleaned;
+    });
+  };
+  auto main = [&](bool handler_throws) -> task<> {
+    const auto executor = co_await tandem::this_task::executor;
+    spawn(executor, background(), asio::detached);
+    co_await yield();
+    if (handler_throws) asio::post(executor, [] { throw std::runtime_error("handler"); });
+    co_await background();
+  };
+  CHECK_THROWS_AS(simulate(main(false)), tandem::deadlock);
+  CHECK_THROWS_AS(run(main(false)), tandem::deadlock);
+  CHECK(cleaned == 4);
+  CHECK_THROWS_WITH(simulate(main(true)), "handler");
+  CHECK_THROWS_WITH(run(main(true)), "handler");
+  CHECK(cleaned == 8);
+}
+
 TEST_CASE("a context that is stopped before the task has ended is runtime_error, and the task goes with the context") {
   {
     asio::io_context context;
@@ -421,6 +470,14 @@ TEST_CASE("shuffling reaches every order of three") {
   CHECK(orders.size() == 6);
 }
 
+TEST_CASE("virtual time may start before its epoch") {
+  auto main = []() -> task<> {
+    co_await sleep_for(3s);
+    CHECK(clock::now() == at(-2s));
+  };
+  simulate(main(), {.seed = 0, .start = at(-5s)});
+}
+
 TEST_CASE("virtual time stands still while a real operation is in flight") {
   auto main = []() -> task<> {
     auto executor = co_await tandem::this_task::executor;
@@ -598,6 +655,24 @@ TEST_CASE("real_an earlier timer that is added later fires first") {
   CHECK(run(main()) == "ab");
 }
 
+TEST_CASE("two coroutines that await one and the same sleep are logic_error") {
+  auto main = []() -> task<int> {
+    auto shared = sleep_for(1s);
+    int errors = 0;
+    auto waits = [&]() -> task<> {
+      try {
+        co_await shared;
+      } catch (const std::logic_error&) {
+        ++errors;
+      }
+    };
+    co_await tandem::gather(waits(), waits());
+    co_await shared;  // one after the other is fine
+    co_return errors;
+  };
+  CHECK(simulate(main()) == 1);
+}
+
 TEST_CASE("yield lets every other ready coroutine have its turn") {
   std::string order;
   auto main = [&]() -> task<> {
@@ -767,11 +842,44 @@ TEST_CASE("the cancellation slot of a spawn stops the task, and its handler gets
   signal.emit(asio::cancellation_type::terminal);  // late: nothing there any more
 }
 
+TEST_CASE("the signal of a spawn may be owned by its task, go before its context, or outlive it") {
+  asio::cancellation_signal outlives;
+  {
+    asio::io_context context;
+    auto owns = [](std::shared_ptr<asio::cancellation_signal>) -> task<> { co_await yield(); };
+    auto owned = std::make_shared<asio::cancellation_signal>();
+    auto slot = owned->slot();
+    spawn(context, owns(std::move(owned)), asio::bind_cancellation_slot(slot, asio::detached));
+    context.run();
+    auto sleeps = []() -> task<> { co_await sleep_for(1h); };
+    spawn(context, sleeps(), asio::bind_cancellation_slot(outlives.slot(), asio::detached));
+    asio::cancellation_signal goes_before;
+    spawn(context, sleeps(), asio::bind_cancellation_slot(goes_before.slot(), asio::detached));
+    context.restart();
+    context.poll();
+  }
+  outlives.emit(asio::cancellation_type::terminal);
+  CHECK(kit::live_frames() == 0);
+}
+
 TEST_CASE("an exception thrown by a completion handler leaves context.run, as in Asio") {
   asio::io_context context;
   spawn(context, answer(), [](std::exception_ptr, int) { throw std::runtime_error("from the handler"); });
   CHECK_THROWS_WITH(context.run(), "from the handler");
   CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("spawn takes every executor of an io_context") {
+  asio::io_context context;
+  int ran = 0;
+  auto count = [&](std::exception_ptr e, int) { ran += !e; };
+  const asio::any_io_executor any = context.get_executor();
+  spawn(asio::require(context.get_executor(), asio::execution::blocking.never), answer(), count);
+  spawn(asio::prefer(context.get_executor(), asio::execution::outstanding_work.tracked), answer(), count);
+  spawn(asio::prefer(any, asio::execution::outstanding_work.tracked), answer(), count);
+  spawn(use_task.as_default_on(asio::ip::tcp::socket(context)).get_executor(), answer(), count);
+  context.run();
+  CHECK(ran == 4);
 }
 
 TEST_CASE("spawn refuses an executor that is not a context's, and an empty task") {

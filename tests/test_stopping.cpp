@@ -239,6 +239,30 @@ TEST_CASE("rule 4: a stop that arrives while children are being started is appli
   CHECK(kit::counted::live() == 0);
 }
 
+TEST_CASE("rule 4: a stop that has not come down to a nested group yet keeps its later children from starting") {
+  for (bool in_timeout : {false, true}) {
+    asio::io_context context;
+    asio::cancellation_signal signal;
+    bool started = false;
+    auto stops = [&]() -> task<> {
+      signal.emit(asio::cancellation_type::terminal);
+      co_return;
+    };
+    auto second = [&]() -> task<> {
+      started = true;
+      co_return;
+    };
+    auto inner = [&]() -> task<> { co_await tandem::gather(stops(), second()); };
+    auto main = [&]() -> task<> {
+      if (in_timeout) co_await tandem::timeout(1h, inner());
+      co_await tandem::gather(inner());
+    };
+    tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [](std::exception_ptr) {}));
+    context.run();
+    CHECK_FALSE(started);
+  }
+}
+
 TEST_CASE("rule 4: stopping oneself takes effect at the next wait") {
   asio::io_context context;
   asio::cancellation_signal signal;
@@ -596,6 +620,32 @@ TEST_CASE("rule 15: a tree that waits for a tree of its own context goes with it
     context.run_for(5ms);
     CHECK(kit::counted::live() == 2);
   }
+  CHECK(kit::counted::live() == 0);
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("rule 15: what a destructor spawns while the context goes never runs") {
+  bool ran = false;
+  {
+    asio::io_context context;
+    auto second = [&](kit::counted) -> task<> {
+      ran = true;
+      co_return;
+    };
+    auto spawns_when_destroyed = [&]() -> task<> {
+      kit::at_exit spawn([&] { tandem::spawn(context, second({}), asio::detached); });
+      co_await sleep_for(1h);
+    };
+    tandem::spawn(context, spawns_when_destroyed(), asio::detached);
+    context.poll();
+    // and a handler that is destroyed after the loop has been shut down
+    auto guard = std::shared_ptr<int>(new int, [&](int* p) {
+      delete p;
+      tandem::spawn(context, second({}), asio::detached);
+    });
+    asio::post(context, [guard = std::move(guard)] {});
+  }
+  CHECK_FALSE(ran);
   CHECK(kit::counted::live() == 0);
   CHECK(kit::live_frames() == 0);
 }

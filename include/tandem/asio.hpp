@@ -26,9 +26,22 @@
 #include <asio/io_context.hpp>
 #include <asio/system_error.hpp>
 
-/// Everything that depends on how tandem was configured lives in an inline namespace of that name, so that two
-/// configurations in one program are two sets of symbols and never one broken one. Users never spell it.
+// A free list of frames would hide a use of a dead frame from the sanitizers, so there the heap serves every frame.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TANDEM_PLAIN_FRAMES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define TANDEM_PLAIN_FRAMES 1
+#endif
+#endif
+
+// Everything that depends on how tandem was configured lives in an inline namespace of that name, so that two
+// configurations in one program are two sets of symbols and never one broken one. Users never spell it.
+#if defined(TANDEM_PLAIN_FRAMES)
+#define TANDEM_CONFIG on_asio_with_plain_frames
+#else
 #define TANDEM_CONFIG on_asio
+#endif
 
 namespace tandem::inline TANDEM_CONFIG {
 

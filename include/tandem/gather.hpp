@@ -130,7 +130,11 @@ class gathering : public group {
     else
       some_stopped_ = true;
     child.destroy();
-    if (r.has_error() && !keep_going_) fail(r.get_error());
+    if (!r.has_error()) return;
+    if (!keep_going_)
+      fail(r.get_error());
+    else if (scope_.state != detail::scope::running)
+      failures_.add(r.get_error());  // of a clean-up: thrown if there will be no outcomes because of the stop
   }
   void fail(std::exception_ptr e) noexcept {
     failures_.add(std::move(e));
@@ -138,14 +142,12 @@ class gathering : public group {
     set_stopping(stop_mode::ask);
   }
   void rethrow_failure() const {
-    if (failures_.any()) failures_.rethrow();
+    if (failed_ || (some_stopped_ && failures_.any())) failures_.rethrow();
   }
   /// May no further child start? Those that have not are never going to.
   bool no_more() const noexcept { return failed_ || some_stopped_ || stop_came(); }
-  bool failed() const noexcept { return failed_; }
   void not_started() noexcept { some_stopped_ = true; }
-  bool some_stopped() const noexcept { return some_stopped_; }
-  bool goes_on() noexcept override { return failed_ || !some_stopped_; }
+  bool goes_on() noexcept override { return !some_stopped_ || failures_.any(); }
 
  private:
   failures failures_;
@@ -387,11 +389,17 @@ class fan_out_awaitable final : public gathering {
     while (under_way_ != limit_ && !exhausted_ && !no_more() && more()) start_one();
     filling_ = false;
   }
-  /// If a stop came and yet every child has a value, what counts is whether any element is left over.
+  /// If a stop came and yet every child has a value, what counts is whether any element is left over. A range that does
+  /// not know its size cannot tell without pulling one, and after a stop none is pulled.
   bool goes_on() noexcept override {
-    if (!failed() && !some_stopped() && !exhausted_ && scope_.state != detail::scope::abandoned && more())
-      not_started();
+    if (!exhausted_ && any_left_over()) not_started();
     return gathering::goes_on();
+  }
+  bool any_left_over() noexcept {
+    if constexpr (requires { std::size(range_); })
+      return pulled_ != static_cast<std::size_t>(std::size(range_));
+    else
+      return true;
   }
   /// Goes on to the next element; false at the end.
   bool more() noexcept {

@@ -122,7 +122,7 @@ class yield_awaitable final : public leaf {
  public:
   const char* what() const noexcept override { return "yield"; }
   bool await_ready() const noexcept { return false; }
-  bool suspend(frame& f) noexcept {
+  bool suspend(frame& f) {
     if (park(f)) {
       state_ = woken;
       f.scope->loop->queue(*this);
@@ -153,7 +153,8 @@ class sleep_awaitable final : public timer_leaf {
   void await_resume() noexcept { consume(); }
 
   static clock::time_point saturated_sum(clock::time_point t, clock::duration d) noexcept {
-    return d > clock::time_point::max() - t ? clock::time_point::max() : t + d;
+    const bool too_far = t > clock::time_point() && d > clock::time_point::max() - t;
+    return too_far ? clock::time_point::max() : t + d;
   }
 
  private:
@@ -179,6 +180,7 @@ class main_root : public root {
  public:
   bool ended() const noexcept { return fate_.has_value(); }
   bool was_stopped() const noexcept { return fate_ == fate::stopped; }
+  void stop_nothing_at_end() noexcept { stop_at_end_ = nullptr; }
   /// The run was given up before the tree had ended: from now on the root looks after itself.
   void outlive_run() noexcept { orphaned_ = true; }
 
@@ -293,21 +295,31 @@ class runner {
     if (!main.ended()) loop_.abandon(main);
     throw deadlock(report);
   }
-  /// Stops every tree that is left and lets it clean up; for a context that ends with its run.
-  void stop_the_rest() {
-    while (loop_.has_trees()) {
-      for (root* r = loop_.first_root(); r; r = loop::next_root(*r)) loop_.ask_to_stop(*r);
-      context_.restart();
-      if (!clean_up()) return;  // what is left waits for what can never happen: it goes with the context
+  /// The same for a context that ends with its run: whichever way that goes, every other tree is stopped and cleans up.
+  void run_and_end_all(main_root& main) {
+    try {
+      run_to_end(main);
+    } catch (...) {
+      main.stop_nothing_at_end();
+      end_all();
+      throw;
     }
+    end_all();
   }
 
  protected:
-  /// Runs until no tree is left that has been stopped; false if some are, and nothing can happen any more.
-  virtual bool clean_up() = 0;
+  /// Runs until no tree is left, or nothing can happen any more.
+  virtual void clean_up() = 0;
   ~runner() = default;
   asio::io_context& context_;
   loop& loop_;
+
+ private:
+  void end_all() {
+    loop_.end_all();
+    context_.restart();
+    clean_up();  // what is left then waits for what can never happen: it goes with the context
+  }
 };
 
 class real_runner final : public runner {
@@ -323,10 +335,9 @@ class real_runner final : public runner {
       while (!main.ended() && context_.run_one() != 0) {
       }
   }
-  bool clean_up() override {
-    while (loop_.has_trees())
-      if (context_.run_one() == 0) return false;
-    return true;
+  void clean_up() override {
+    while (loop_.has_trees() && context_.run_one() != 0) {
+    }
   }
   bool owns_context_;
 };
@@ -345,10 +356,9 @@ class simulated_runner final : public runner {
     while (!main.ended())
       if (!next(&main)) return;
   }
-  bool clean_up() override {
-    while (loop_.has_trees())
-      if (!next(nullptr)) return false;
-    return true;
+  void clean_up() override {
+    while (loop_.has_trees() && next(nullptr)) {
+    }
   }
   /// One round; false when nothing can happen any more.
   bool next(main_root* main) {
@@ -422,16 +432,19 @@ struct spawn_signature<void> {
 template <class T, class Handler>
 class spawned_root final : public root {
  public:
-  spawned_root(loop& l, Handler&& h)
-      : root(l), handler_(std::move(h)), executor_(asio::get_associated_executor(handler_, l.executor())) {
+  template <class H>
+  spawned_root(loop& l, H&& h)
+      : root(l), handler_(std::forward<H>(h)), executor_(asio::get_associated_executor(handler_, l.executor())) {
     if (!is_executor_of(l)) work_.emplace(executor_);
   }
   void begin(task<T> t) {
     auto slot = asio::get_associated_cancellation_slot(handler_);
-    if (slot.is_connected())
-      slot.assign([this](asio::cancellation_type_t type) {
-        if (type != asio::cancellation_type::none) scope().loop->ask_to_stop(*this);
+    if (slot.is_connected()) {
+      self_ = std::make_shared<spawned_root*>(this);
+      slot.assign([self = self_](asio::cancellation_type_t type) {
+        if (*self && type != asio::cancellation_type::none) (*self)->scope().loop->ask_to_stop(**self);
       });
+    }
     start(*t.release());
   }
 
@@ -446,15 +459,17 @@ class spawned_root final : public root {
   }
 
   void ended(frame& body, fate how) noexcept override {
-    result<T> r;
-    if (how == fate::done) r.take_from(static_cast<promise<T>&>(body).result);
-    body.destroy();
+    if (self_) *self_ = nullptr;
     if (scope().loop->closed()) {  // the context goes, and with it the handler; the signal may have gone before
+      body.destroy();
       delete this;
       return;
     }
     auto slot = asio::get_associated_cancellation_slot(handler_);
-    if (slot.is_connected()) slot.clear();  // before the handler runs: its owner may destroy the signal there
+    if (slot.is_connected()) slot.clear();  // before the frame and the handler: either may own the signal
+    result<T> r;
+    if (how == fate::done) r.take_from(static_cast<promise<T>&>(body).result);
+    body.destroy();
     if (how == fate::stopped) r.set_error(std::make_exception_ptr(cancelled()));
     completion c(std::move(handler_), std::move(r), is_executor_of(*scope().loop) ? scope().loop : nullptr);
     const executor_type executor = executor_;
@@ -489,6 +504,7 @@ class spawned_root final : public root {
   };
 
   Handler handler_;
+  std::shared_ptr<spawned_root*> self_;  // for the handler of the slot, which may outlive us
   executor_type executor_;
   std::optional<asio::executor_work_guard<executor_type>>
       work_;  // another context must not end before it ran the handler
@@ -513,10 +529,26 @@ class spawn_initiation {
   loop* loop_;
 };
 
+/// The executors of an io_context differ in type by their properties (never blocking, work tracked, ...).
+template <std::size_t... Properties>
+bool is_context_executor(const std::type_info& t, std::index_sequence<Properties...>) {
+  return ((t == typeid(asio::io_context::basic_executor_type<std::allocator<void>, Properties>)) || ...);
+}
+
 inline loop& loop_of(const asio::any_io_executor& executor) {
-  if (executor.target_type() == typeid(asio::io_context::executor_type))  // Asio 1.22's target() does not check it
+  if (is_context_executor(executor.target_type(),
+                          std::make_index_sequence<8>()))  // Asio 1.22's target() does not check
     return loop::of(static_cast<asio::io_context&>(asio::query(executor, asio::execution::context)));
   throw std::invalid_argument("tandem::spawn: the executor is not that of an io_context");
+}
+
+template <class Executor>
+const Executor& plain_executor(const use_task_t::executor_with_default<Executor>& e) noexcept {
+  return e;
+}
+template <class Executor>
+const Executor& plain_executor(const Executor& e) noexcept {
+  return e;
 }
 
 template <class Awaitable, class Token>
@@ -537,8 +569,7 @@ T run(task<T> main) {
   detail::main_task<T> root(l, std::move(main), &context);
   detail::real_runner runner(context, l, true);
   detail::signal_watch signals(context, l, root.root());
-  runner.run_to_end(root.root());
-  runner.stop_the_rest();
+  runner.run_and_end_all(root.root());
   return root.take(signals.signal());
 }
 
@@ -558,8 +589,7 @@ T simulate(task<T> main, simulation_options options) {
   detail::loop& l = detail::loop::of(context);
   detail::simulated_runner runner(context, l, options);
   detail::main_task<T> root(l, std::move(main), nullptr);
-  runner.run_to_end(root.root());
-  runner.stop_the_rest();
+  runner.run_and_end_all(root.root());
   return root.take(0);
 }
 
@@ -571,7 +601,8 @@ auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token) {
 template <class Executor, class Awaitable, class Token>
 requires std::is_convertible_v<const Executor&, asio::any_io_executor>
 auto spawn(const Executor& executor, Awaitable&& awaitable, Token&& token) {
-  return detail::spawn_on(detail::loop_of(executor), std::forward<Awaitable>(awaitable), std::forward<Token>(token));
+  return detail::spawn_on(detail::loop_of(detail::plain_executor(executor)), std::forward<Awaitable>(awaitable),
+                          std::forward<Token>(token));
 }
 
 template <class Rep, class Period>

@@ -8,15 +8,6 @@
 #include <cstddef>
 #include <new>
 
-// A free list would hide a use of a dead frame from the sanitizers, so there the heap serves every frame.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TANDEM_PLAIN_FRAMES 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define TANDEM_PLAIN_FRAMES 1
-#endif
-#endif
-
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 #if defined(TANDEM_PLAIN_FRAMES)

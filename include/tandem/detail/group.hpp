@@ -85,6 +85,7 @@ class group : public stop_target {
     scope_.outer = f.scope;
     scope_.state = f.scope->state;
     began_in_ = f.scope->state;
+    stops_before_ = scope_.loop->stops();
     pending_ = 1;
   }
   /// Launches `child` as number `index`. It runs until it first waits.
@@ -99,7 +100,10 @@ class group : public stop_target {
     }
   }
   /// While children are being launched: has the group, or the scope around it, been stopped since it began?
-  bool stop_came() const noexcept { return scope_.state != began_in_ || waiter->scope->state != began_in_; }
+  bool stop_came() const noexcept {
+    if (scope_.state != began_in_ || waiter->scope->state != began_in_) return true;
+    return scope_.loop->stops() != stops_before_ && began_in_ == detail::scope::running && scope_.stop_asked();
+  }
   /// For `suspend`: true if the frame has to wait.
   bool end() noexcept {
     if (--pending_ == 0) {
@@ -133,6 +137,7 @@ class group : public stop_target {
 
  private:
   decltype(detail::scope::state) began_in_ = detail::scope::running;
+  std::uint64_t stops_before_ = 0;
   bool spent_ = false;
   std::size_t pending_ = 0;
 };

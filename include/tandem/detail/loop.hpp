@@ -17,6 +17,8 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -26,8 +28,9 @@ namespace tandem::inline TANDEM_CONFIG::detail {
 /// group whose last child has ended. While it waits it may be linked into a list of whoever will wake it.
 class leaf : public wait_node, public list_node {
  public:
-  /// From `suspend`: lets the frame wait here. False in a stopped scope: it stops here and now, so join no list.
-  bool park(frame& f) noexcept;
+  /// From `suspend`: lets the frame wait here. False in a stopped scope: it stops here and now, so join no list. Throws
+  /// std::logic_error if another frame waits here already.
+  bool park(frame& f);
   /// Grants what is waited for. The frame is resumed in its turn, never from here.
   void wake() noexcept;
   /// Still waiting: neither woken nor stopped.
@@ -188,9 +191,14 @@ class loop {
   };
   void observe(observer* o) noexcept { observer_ = o; }
 
+  /// How often any tree was asked to stop: while it is unchanged, no stop has come from outside the tree.
+  std::uint64_t stops() const noexcept { return stops_; }
+
   root* first_root() const noexcept { return roots_; }
   static root* next_root(const root& r) noexcept { return r.next_root_; }
 
+  /// Asks every tree to stop, and every one that is still spawned.
+  void end_all() noexcept;
   /// Asks the tree to stop, from outside a coroutine or inside one.
   void ask_to_stop(root& r) noexcept;
   /// Destroys the tree without resuming any of its frames; its loop must be idle.
@@ -318,8 +326,9 @@ class loop {
   asio::any_io_executor executor_;
   intrusive_list<leaf> ready_;
   unsigned depth_ = 0;
-  bool running_ = false, scheduled_ = false, closed_ = false, virtual_ = false, walking_ = false,
+  bool running_ = false, scheduled_ = false, closed_ = false, ending_ = false, virtual_ = false, walking_ = false,
        reported_idle_ = false;
+  std::uint64_t stops_ = 0;
   std::size_t operations_ = 0;
   std::size_t completions_ = 0;
   std::size_t batch_ = 512;
@@ -351,7 +360,10 @@ class loop_service : public asio::execution_context::service {
   /// A handler that somebody keeps beyond its context still points to the loop and to its frame, and the frame may own
   /// sockets of the context that is gone: both are left alone for ever.
   ~loop_service() {
-    if (loop_->busy_with_operations()) loop_.release()->outlives_context();
+    if (loop_->busy_with_operations())
+      loop_.release()->outlives_context();
+    else
+      loop_->shut_down();  // for what a handler's destructor has spawned since
   }
   std::unique_ptr<loop> loop_;
 };
@@ -359,7 +371,9 @@ class loop_service : public asio::execution_context::service {
 // ---- leaves
 // ----------------------------------------------------------------------------------------------------------
 
-inline bool leaf::park(frame& f) noexcept {
+inline bool leaf::park(frame& f) {
+  if (state_ != idle)
+    throw std::logic_error(std::string("tandem: two coroutines await the same ") + what() + "; make one for each");
   waiter = &f;
   f.waits_for = this;
   loop& l = *f.scope->loop;
@@ -410,6 +424,10 @@ inline void root::start(frame& body) {
   l.roots_ = this;
   waiter = &body;
   state_ = woken;
+  if (l.closed_ || l.ending_) {  // it never starts
+    scope_.state = l.closed_ ? scope::abandoned : scope::stopping;
+    state_ = stopped;
+  }
   l.queue(*this);
 }
 
@@ -577,7 +595,13 @@ inline void loop::shut_down() noexcept {
   if (operations_ == 0) abandon_all();
 }
 
+inline void loop::end_all() noexcept {
+  ending_ = true;
+  for (root* r = roots_; r; r = r->next_root_) ask_to_stop(*r);
+}
+
 inline void loop::ask_to_stop(root& r) noexcept {
+  ++stops_;
   if (running_) return r.stop(stop_mode::ask);
   {
     running_here here(*this);  // an operation that completes inside its cancellation must not run its coroutine there
@@ -678,11 +702,16 @@ inline void loop::arm_timer() noexcept {
   armed_for_ = due;
   timer_->expires_at(std::chrono::steady_clock::time_point(
       std::chrono::duration_cast<std::chrono::steady_clock::duration>(due.time_since_epoch())));
-  timer_->async_wait([this](const error_code& error) {
-    if (error) return;
+  try {
+    timer_->async_wait([this](const error_code& error) {
+      if (error) return;
+      armed_ = false;
+      drain();
+    });
+  } catch (...) {  // no memory for the wait: look at the clock again and again, which needs none
     armed_ = false;
-    drain();
-  });
+    schedule();
+  }
 }
 
 // ---- simulation
