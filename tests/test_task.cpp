@@ -247,6 +247,16 @@ TEST_CASE("a chain 100,000 frames deep starts and completes on a small stack") {
   CHECK(tandem::run(chain(deep)) == deep);
 }
 
+TEST_CASE("a chain of 100,000 tasks that hold each other and never ran is destroyed on a small stack") {
+  auto hold = [](kit::counted, task<> inner) -> task<> { co_await std::move(inner); };
+  task<> outermost;
+  for (int i = 0; i != deep; ++i) outermost = hold({}, std::move(outermost));
+  CHECK(kit::counted::live() == deep);
+  outermost = {};
+  CHECK(kit::counted::live() == 0);
+  CHECK(kit::live_frames() == 0);
+}
+
 TEST_CASE("a chain 100,000 frames deep that waits at its bottom completes on a small stack") {
   kit::gate gate;
   auto main = [&]() -> task<int> {

@@ -54,7 +54,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     return *this;
   }
   ~task() {
-    if (frame_) frame_->destroy();
+    if (frame_) detail::destroy_unstarted(*frame_);
   }
 
   void swap(task& other) noexcept { std::swap(frame_, other.frame_); }

@@ -85,7 +85,10 @@ class wait_node {
 /// The part of a promise that does not depend on the result.
 class frame {
  public:
-  wait_node* owner = nullptr;      // is told when this frame ends
+  union {
+    wait_node* owner = nullptr;  // is told when this frame ends
+    frame* next_unstarted;       // of those that are to be destroyed without having run
+  };
   detail::scope* scope = nullptr;  // set when the frame starts
   wait_node* waits_for = nullptr;  // null while the frame runs, and before it starts
   std::source_location where;      // of the latest co_await
@@ -114,6 +117,30 @@ class frame {
  protected:
   ~frame() = default;
 };
+
+/// Destroys a frame that never ran. Its parameters may be tasks that never ran either, and so on; beyond a bounded
+/// depth they wait until the outer ones are gone, so that length of such a chain is not depth of the stack. Not
+/// inlined: see clock.hpp.
+[[gnu::noinline]] inline void destroy_unstarted(frame& f) noexcept {
+  struct state {
+    unsigned depth;
+    frame* put_off;
+  };
+  static constinit thread_local state s{};
+  constexpr unsigned max_depth = 64;
+  if (s.depth == max_depth) {
+    f.next_unstarted = std::exchange(s.put_off, &f);
+    return;
+  }
+  ++s.depth;
+  f.destroy();
+  while (s.depth == 1 && s.put_off) {
+    frame& next = *s.put_off;
+    s.put_off = next.next_unstarted;
+    next.destroy();
+  }
+  --s.depth;
+}
 
 /// An awaiter that suspends through `suspend(frame&)`: what tandem's awaitables are made of. True: the frame waits.
 template <class A>
