@@ -355,16 +355,17 @@ class loop_service : public asio::execution_context::service {
       : service(context), loop_(std::make_unique<loop>(static_cast<asio::io_context&>(context))) {}
   loop& get() noexcept { return *loop_; }
 
- private:
-  void shutdown() noexcept override { loop_->shut_down(); }
   /// A handler that somebody keeps beyond its context still points to the loop and to its frame, and the frame may own
   /// sockets of the context that is gone: both are left alone for ever.
-  ~loop_service() {
+  ~loop_service() override {
     if (loop_->busy_with_operations())
       loop_.release()->outlives_context();
     else
       loop_->shut_down();  // for what a handler's destructor has spawned since
   }
+
+ private:
+  void shutdown() noexcept override { loop_->shut_down(); }
   std::unique_ptr<loop> loop_;
 };
 
