@@ -7,6 +7,7 @@
 
 #include <asio/steady_timer.hpp>
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -182,10 +183,60 @@ TEST_CASE("time limits nest: the nearer one fires, and an outer stop is not hidd
 }
 
 TEST_CASE("a time limit that was not needed leaves no timer behind") {
+  kit::gate never;
+  auto main = [&]() -> task<> {
+    auto limited = timeout(1h, yield());
+    co_await limited;
+    co_await finally(never.wait(), []() -> task<> {
+      CHECK(clock::now() == at(0s));  // a deadlock at once, not when the timer would have fired
+      co_return;
+    });
+  };
+  CHECK_THROWS_AS(simulate(main()), tandem::deadlock);
+}
+
+TEST_CASE("a time limit that fires is not heard in a scope that is stopped before the clean-up has ended") {
+  bool heard = false;
+  auto main = [&]() -> task<> {
+    auto body = [&]() -> task<> {
+      try {
+        co_await timeout(1s, finally(sleep_for(1h), [] { return sleep_for(10s); }));
+      } catch (const timed_out&) {
+        heard = true;
+      }
+    };
+    const auto late = co_await try_timeout(5s, body());
+    CHECK_FALSE(late);
+    CHECK(clock::now() == at(11s));
+  };
+  simulate(main());
+  CHECK_FALSE(heard);
+}
+
+TEST_CASE("timers that are removed from the middle of many leave the others in order") {
   auto main = []() -> task<> {
-    for (int i = 0; i != 100; ++i) co_await timeout(1h, yield());
-    co_await sleep_for(1s);
-    CHECK(clock::now() == at(1s));
+    // A heap of four children a node; removing one whose place is taken by an earlier timer of another branch.
+    std::vector<clock::time_point> woken;
+    auto sleeper = [&](int s) -> task<> {
+      co_await sleep_for(std::chrono::seconds(s));
+      woken.push_back(clock::now());
+    };
+    for (int removed = 0; removed != 40; ++removed) {
+      woken.clear();
+      const auto begin = clock::now();
+      std::vector<task<>> all;
+      for (int i = 0; i != 40; ++i) {
+        const int due = i % 4 == 0 ? 1000 + i : 100 + i % 7;  // long branches beside short ones
+        if (i == removed)
+          all.push_back([](int s) -> task<> { co_await try_timeout(std::chrono::seconds(s), sleep_for(1s)); }(due));
+        else
+          all.push_back(sleeper(due));
+      }
+      co_await tandem::gather(std::move(all));
+      CHECK(std::is_sorted(woken.begin(), woken.end()));
+      CHECK(woken.size() == 39);
+      CHECK(woken.back() - begin <= 1036s);
+    }
   };
   simulate(main());
 }
@@ -354,6 +405,18 @@ TEST_CASE("a stop that comes during the clean-up does not cut it short; the valu
   CHECK(cleaned);
   CHECK(value == 6);
   CHECK_FALSE(went_on);
+}
+
+TEST_CASE("a clean-up is not being stopped itself: cancel_requested is false in it") {
+  bool asked = true;
+  auto main = [&]() -> task<> {
+    co_await try_timeout(1s, finally(sleep_for(1h), [&]() -> task<> {
+                           co_await yield();
+                           asked = co_await tandem::this_task::cancel_requested;
+                         }));
+  };
+  simulate(main());
+  CHECK_FALSE(asked);
 }
 
 TEST_CASE("nested finally clean up from the inside out") {

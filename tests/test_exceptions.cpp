@@ -31,6 +31,17 @@ TEST_CASE("the same exception counts once in an exception_group") {
   CHECK(exception_group({e, e, nullptr}).exceptions().size() == 1);
 }
 
+TEST_CASE("groups of groups say a bounded amount") {
+  std::exception_ptr e = failure("innermost");
+  for (int i = 0; i != 1000; ++i)
+    e = std::make_exception_ptr(exception_group({e, failure(std::string(2000, 'x').c_str())}));
+  try {
+    std::rethrow_exception(e);
+  } catch (const exception_group& group) {
+    CHECK(std::string(group.what()).size() < 1200);
+  }
+}
+
 TEST_CASE("an exception_group is copied without throwing, and copies share the list") {
   STATIC_REQUIRE(std::is_nothrow_copy_constructible_v<exception_group>);
   const exception_group group({failure("a"), std::make_exception_ptr(7)});

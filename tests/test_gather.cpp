@@ -227,6 +227,20 @@ TEST_CASE("a stop ends a gather with return_exceptions like any other") {
   CHECK_FALSE(went_on);
 }
 
+TEST_CASE("outcomes are copied, assigned and sorted like values") {
+  auto main = []() -> task<> {
+    std::vector<task<int>> tasks;
+    for (int i : {3, 1, 2}) tasks.push_back(after(1s, i));
+    auto outcomes = co_await gather(return_exceptions, std::move(tasks));
+    std::sort(outcomes.begin(), outcomes.end(), [](auto& a, auto& b) { return a.value() < b.value(); });
+    const outcome<int> copy = outcomes.front();
+    CHECK(copy.value() == 1);
+    outcomes.erase(outcomes.begin());
+    CHECK(outcomes.back().value() == 3);
+  };
+  simulate(main());
+}
+
 TEST_CASE("outcomes of references and of move-only values") {
   auto main = []() -> task<> {
     int target = 0;

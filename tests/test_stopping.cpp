@@ -421,9 +421,11 @@ TEST_CASE("rule 6: any other result is delivered in spite of a stop, and the nex
           [](auto handler) {
             auto kept = std::make_shared<decltype(handler)>(std::move(handler));
             auto slot = asio::get_associated_cancellation_slot(*kept);
-            slot.assign([kept](asio::cancellation_type_t) mutable {
+            slot.assign([kept, text = std::string("state of a handler that completes inside its own call")](
+                            asio::cancellation_type_t) mutable {
               auto h = std::move(*kept);
               std::move(h)(tandem::error_code(), 42);
+              CHECK(text.size() == 53);  // still there
             });
           },
           use_task);
@@ -646,6 +648,22 @@ TEST_CASE("rule 15: what a destructor spawns while the context goes never runs")
     asio::post(context, [guard = std::move(guard)] {});
   }
   CHECK_FALSE(ran);
+  CHECK(kit::counted::live() == 0);
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("rule 15: a tree goes with its context when what it waited for has ended and not been told yet") {
+  {
+    asio::io_context context;
+    auto inner = []() -> task<> { co_await yield(); };
+    auto outer = [&]() -> task<> {
+      kit::counted c;
+      co_await tandem::spawn(context, inner(), use_task);
+    };
+    tandem::spawn(context, outer(), asio::detached);
+    context.run_one();  // one batch: the inner tree has ended, its completion is posted
+    CHECK(kit::counted::live() == 1);
+  }
   CHECK(kit::counted::live() == 0);
   CHECK(kit::live_frames() == 0);
 }

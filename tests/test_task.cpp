@@ -1,5 +1,6 @@
 #include <tandem/task.hpp>
 
+#include <tandem/cancel.hpp>
 #include <tandem/gather.hpp>
 #include <tandem/run.hpp>
 
@@ -239,6 +240,20 @@ task<int> chain_of_gathers(int n, kit::gate* bottom = nullptr) {
   auto [depth] = co_await tandem::gather(chain_of_gathers(n - 1, bottom));
   co_return 1 + depth;
 }
+task<int> chain_of_scopes(int n, kit::gate* bottom) {
+  kit::counted c;
+  if (n == 0) {
+    co_await bottom->wait();
+    co_return 0;
+  }
+  auto none = []() -> task<> { co_return; };
+  int depth = 0;
+  if (n % 2 == 0)
+    depth = co_await tandem::timeout(std::chrono::hours(1), chain_of_scopes(n - 1, bottom));
+  else
+    depth = co_await tandem::finally(chain_of_scopes(n - 1, bottom), none);
+  co_return 1 + depth;
+}
 constexpr int deep = 100'000;
 }  // namespace
 
@@ -291,7 +306,7 @@ TEST_CASE("a deep chain does not let others run where nothing waits") {
 }
 
 TEST_CASE("a chain 100,000 frames deep comes apart without overflowing the stack") {
-  for (auto make : {&chain, &chain_of_gathers}) {
+  for (auto make : {&chain, &chain_of_gathers, &chain_of_scopes}) {
     kit::gate never;
     auto stopped = [&]() -> task<> {
       auto fails = []() -> task<int> {
@@ -305,9 +320,32 @@ TEST_CASE("a chain 100,000 frames deep comes apart without overflowing the stack
     {
       asio::io_context context;
       tandem::spawn(context, make(deep, &never), asio::detached);
-      context.run();
+      context.poll();
       CHECK(kit::counted::live() == deep + 1);
     }
+    CHECK(kit::counted::live() == 0);
+  }
+}
+
+TEST_CASE("a child that was put off at great depth and whose scope is stopped meanwhile never starts") {
+  for (int depth : {0, 10, 62, 63, 64, 65, 200}) {
+    bool started = false;
+    auto fails = []() -> task<> {
+      throw std::runtime_error("first");
+      co_return;
+    };
+    auto second = [&](kit::counted) -> task<> {
+      started = true;
+      co_return;
+    };
+    auto descend = [&](auto& self, int n) -> task<> {
+      if (n != 0)
+        co_await self(self, n - 1);
+      else
+        co_await tandem::gather(fails(), second({}));
+    };
+    CHECK_THROWS_WITH(tandem::simulate(descend(descend, depth)), "first");
+    CHECK_FALSE(started);
     CHECK(kit::counted::live() == 0);
   }
 }

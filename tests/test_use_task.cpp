@@ -249,6 +249,44 @@ TEST_CASE("an operation's handler runs on the loop's executor, with a cancellati
   tandem::run(main());
 }
 
+TEST_CASE("a tree awaited through an adapted token does not hold virtual time either") {
+  auto main = []() -> task<> {
+    auto inner = []() -> task<int> {
+      co_await tandem::sleep_for(1h);
+      co_return 3;
+    };
+    auto [error, value] =
+        co_await tandem::spawn(co_await tandem::this_task::executor, inner(), token::as_tuple(use_task));
+    CHECK_FALSE(error);
+    CHECK(value == 3);
+  };
+  tandem::simulate(main());
+}
+
+TEST_CASE("a slot handler may be replaced while it is being called") {
+  auto main = []() -> task<> {
+    auto body = []() -> task<> {
+      co_await asio::async_initiate<const tandem::use_task_t, void(error_code)>(
+          [](auto handler) {
+            auto kept = std::make_shared<decltype(handler)>(std::move(handler));
+            auto slot = asio::get_associated_cancellation_slot(*kept);
+            slot.assign([kept, slot, text = std::string("a first handler, with a state on the heap")](
+                            asio::cancellation_type_t) mutable {
+              slot.assign([](asio::cancellation_type_t) {});
+              CHECK(text.size() == 41);
+              auto h = std::move(*kept);
+              auto executor = asio::get_associated_executor(h);
+              asio::post(executor, [h = std::move(h)]() mutable { std::move(h)(asio::error::operation_aborted); });
+            });
+          },
+          use_task);
+    };
+    const auto late = co_await tandem::try_timeout(1ms, body());
+    CHECK_FALSE(late);
+  };
+  tandem::run(main());
+}
+
 TEST_CASE("a library that keeps a plain cancellation_slot is cancelled too") {
   auto main = []() -> task<> {
     bool heard = false, went_on = false;

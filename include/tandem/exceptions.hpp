@@ -11,6 +11,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -76,11 +77,13 @@ inline exception_group::exception_group(std::vector<std::exception_ptr> failures
     if (e && std::find(c.failures.begin(), c.failures.end(), e) == c.failures.end()) c.failures.push_back(std::move(e));
   c.text = "tandem::exception_group: " + std::to_string(c.failures.size()) + " failures";
   for (const auto& e : c.failures) {
-    c.text += c.text.back() == 's' && &e == &c.failures.front() ? ": " : "; ";
+    c.text += &e == &c.failures.front() ? ": " : "; ";
     try {
       std::rethrow_exception(e);
     } catch (const std::exception& x) {
-      c.text += x.what();
+      const std::string_view what = x.what();
+      c.text += what.substr(0, 500);  // groups may hold groups
+      if (what.size() > 500) c.text += "...";
     } catch (...) {
       c.text += "an exception of unknown type";
     }

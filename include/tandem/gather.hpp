@@ -32,32 +32,36 @@ namespace tandem::inline TANDEM_CONFIG {
 
 /// How a child ended: with a value or with an error. A child that was cancelled has the error `cancelled`.
 ///
-/// `stored` is T itself; a reference is kept as a reference_wrapper, void as a monostate.
+/// `stored` is T itself; a reference is kept as a reference_wrapper, void as a monostate. Copied and assigned as T is.
 template <class T = void>
 class outcome {
  public:
   using value_type = T;
   using stored = detail::stored_t<T>;
 
-  bool has_value() const noexcept { return result_.has_value(); }
+  bool has_value() const noexcept { return value_.has_value(); }
   explicit operator bool() const noexcept { return has_value(); }
   /// The value, or the error thrown.
-  stored& value() & { return checked(), result_.get_value(); }
-  const stored& value() const& { return checked(), result_.get_value(); }
-  stored value() && { return checked(), std::move(result_.get_value()); }
+  stored& value() & { return checked(), *value_; }
+  const stored& value() const& { return checked(), *value_; }
+  stored value() && { return checked(), std::move(*value_); }
   /// The error, or null if there is a value.
-  std::exception_ptr error() const noexcept { return has_value() ? nullptr : result_.get_error(); }
+  const std::exception_ptr& error() const noexcept { return error_; }
 
   /// Made by the library.
-  explicit outcome(detail::result<T>&& r) : result_(std::move(r)) {
-    if (result_.empty()) result_.set_error(std::make_exception_ptr(cancelled()));
+  explicit outcome(detail::result<T>&& r) : error_(r.get_error()) {
+    if (r.has_value())
+      value_.emplace(std::move(r.get_value()));
+    else if (!error_)
+      error_ = std::make_exception_ptr(cancelled());
   }
 
  private:
   void checked() const {
-    if (!has_value()) std::rethrow_exception(result_.get_error());
+    if (error_) std::rethrow_exception(error_);
   }
-  detail::result<T> result_;
+  std::optional<stored> value_;
+  std::exception_ptr error_;
 };
 
 /// Asks `gather` for an `outcome` of each child instead of stopping at the first failure.

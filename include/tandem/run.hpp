@@ -519,7 +519,9 @@ class spawn_initiation {
 
   template <class Handler>
   void operator()(Handler&& handler, task<T> t) const {
-    if constexpr (requires { handler.is_called_by(*loop_); }) handler.is_called_by(*loop_);
+    const auto slot = asio::get_associated_cancellation_slot(handler);  // ours, through whatever adapts the handler
+    if constexpr (std::is_same_v<std::remove_const_t<decltype(slot)>, operation_slot>)
+      slot.operation().is_completed_by(*loop_);
     auto root = std::make_unique<spawned_root<T, std::decay_t<Handler>>>(*loop_, std::forward<Handler>(handler));
     root->begin(std::move(t));
     root.release();

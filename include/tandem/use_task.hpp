@@ -66,46 +66,65 @@ inline constexpr use_task_t use_task{};
 
 namespace detail {
 
+/// The part of an operation in flight that does not depend on its signature.
+class any_operation : public leaf {
+ public:
+  /// What completes this operation is a tree of the same loop, not something outside.
+  void is_completed_by(loop& l) noexcept {
+    if (&l == &loop_of_waiter() && std::exchange(counts_, false)) l.operation_ended_inline();
+  }
+
+ protected:
+  any_operation() = default;
+  ~any_operation() = default;
+  bool counts_ = true;  // as in flight
+};
+
 /// A cancellation slot whose handler lives in the awaiting frame instead of on the heap.
 class slot_memory {
  public:
-  slot_memory() = default;
+  explicit slot_memory(any_operation& o) noexcept : operation_(o) {}
   slot_memory(const slot_memory&) = delete;
   slot_memory& operator=(const slot_memory&) = delete;
-  ~slot_memory() {
-    emitting_ = false;
-    clear();
-  }
+  ~slot_memory() { clear(); }
 
   template <class Handler, class... Args>
   Handler& emplace(Args&&... args) {
     clear();
-    void* where = bytes_;
-    if constexpr (sizeof(Handler) > sizeof(bytes_) || alignof(Handler) > alignof(std::max_align_t))
-      where = ::operator new(sizeof(Handler), std::align_val_t(alignof(Handler)));
+    constexpr bool fits = sizeof(Handler) <= sizeof(bytes_) && alignof(Handler) <= alignof(std::max_align_t);
+    const bool here = fits && !emitting_;  // where the handler that is being called still is
+    void* where = here ? bytes_ : ::operator new(sizeof(Handler), std::align_val_t(alignof(Handler)));
     Handler* h = ::new (where) Handler(std::forward<Args>(args)...);
     handler_ = h;
     call_ = [](void* p, asio::cancellation_type_t type) { (*static_cast<Handler*>(p))(type); };
-    destroy_ = [](void* p) {
+    destroy_ = [](void* p, bool on_heap) {
       std::destroy_at(static_cast<Handler*>(p));
-      if constexpr (sizeof(Handler) > sizeof(bytes_) || alignof(Handler) > alignof(std::max_align_t))
-        ::operator delete(p, std::align_val_t(alignof(Handler)));
+      if (on_heap) ::operator delete(p, std::align_val_t(alignof(Handler)));
     };
     return *h;
   }
+  /// A handler that completes the operation from inside its own call goes when that call returns.
   void clear() noexcept {
-    if (emitting_) return;  // the handler completes the operation from inside its own call: it goes when that returns
-    if (void* h = std::exchange(handler_, nullptr)) destroy_(h);
+    if (void* h = std::exchange(handler_, nullptr); h && h != emitting_) destroy_(h, h != bytes_);
   }
   bool has_handler() const noexcept { return handler_ != nullptr; }
   void emit() {
-    emitting_ = true;
-    if (handler_)
-      call_(handler_, asio::cancellation_type::all);
-    else if (fallback_)
-      fallback_->emit(asio::cancellation_type::all);
-    emitting_ = false;
+    if (!handler_) {
+      if (fallback_) fallback_->emit(asio::cancellation_type::all);
+      return;
+    }
+    struct done {  // also when the handler throws
+      slot_memory& memory;
+      void* handler;
+      void (*destroy)(void*, bool);
+      ~done() {
+        memory.emitting_ = nullptr;
+        if (memory.handler_ != handler) destroy(handler, handler != memory.bytes_);
+      }
+    } done{*this, emitting_ = handler_, destroy_};
+    call_(handler_, asio::cancellation_type::all);
   }
+  any_operation& operation() const noexcept { return operation_; }
   asio::cancellation_slot plain_slot() {  // for libraries that store no other type of slot
     if (!fallback_) fallback_ = std::make_unique<asio::cancellation_signal>();
     return fallback_->slot();
@@ -115,8 +134,9 @@ class slot_memory {
   alignas(std::max_align_t) unsigned char bytes_[48];
   void* handler_ = nullptr;
   void (*call_)(void*, asio::cancellation_type_t) = nullptr;
-  void (*destroy_)(void*) = nullptr;
-  bool emitting_ = false;
+  void (*destroy_)(void*, bool on_heap) = nullptr;
+  void* emitting_ = nullptr;  // the handler that is being called
+  any_operation& operation_;
   std::unique_ptr<asio::cancellation_signal> fallback_;
 };
 
@@ -135,6 +155,7 @@ class operation_slot {
   bool is_connected() const noexcept { return true; }
   bool has_handler() const noexcept { return memory_->has_handler(); }
   operator asio::cancellation_slot() const { return memory_->plain_slot(); }
+  any_operation& operation() const noexcept { return memory_->operation(); }
   bool operator==(const operation_slot&) const noexcept = default;
 
  private:
@@ -173,7 +194,7 @@ concept error_argument = std::is_same_v<T, error_code> || std::is_same_v<T, std:
 /// An operation in flight. It depends on the completion signature only, and so does its handler: a composed operation
 /// is instantiated once a signature, not once a call.
 template <class... Args>
-class operation : public leaf {
+class operation : public any_operation {
  public:
   const char* what() const noexcept override { return "Asio operation"; }
 
@@ -245,10 +266,6 @@ class operation : public leaf {
 
     using executor_type = asio::any_io_executor;
     const executor_type& get_executor() const noexcept { return operation_->loop_of_waiter().executor(); }
-    /// What this handler is called by is a tree of the same loop, not something outside.
-    void is_called_by(loop& l) noexcept {
-      if (&l == &operation_->loop_of_waiter() && std::exchange(operation_->counts_, false)) l.operation_ended_inline();
-    }
     using cancellation_slot_type = operation_slot;
     cancellation_slot_type get_cancellation_slot() const noexcept { return operation_slot(operation_->slot_); }
 
@@ -288,10 +305,9 @@ class operation : public leaf {
 
   enum : unsigned char { fresh, initiating, in_flight, over } phase_ = fresh;
   bool stop_asked_ = false;
-  bool counts_ = true;  // as in flight: false while it waits for a tree of its own loop
   std::optional<std::tuple<Args...>> arguments_;
   std::exception_ptr failure_;
-  slot_memory slot_;
+  slot_memory slot_{*this};
 };
 
 /// The awaitable that an initiating function returns. `Redirect`: assign the error code there instead of throwing it.

@@ -334,7 +334,11 @@ class loop {
   std::size_t batch_ = 512;
   observer* observer_ = nullptr;
   root* roots_ = nullptr;
-  std::vector<frame*> postponed_;
+  struct postponed_child {
+    frame* child;
+    bool scope_ran;  // when it was put off
+  };
+  std::vector<postponed_child> postponed_;
   intrusive_list<leaf> stopping_;
   clock::time_point batch_time_{};  // under simulate: the virtual time
   std::uint64_t seed_ = 0;
@@ -517,11 +521,12 @@ inline void loop::run_entry(leaf& l) noexcept {
       drive(l.on_turn());
       break;
   }
-  while (!postponed_.empty()) {
-    std::size_t done = 0;  // what is postponed meanwhile is appended, and comes after
-    for (; done != postponed_.size(); ++done) drive(step::resume(*postponed_[done]));
-    postponed_.clear();
+  for (std::size_t i = 0; i != postponed_.size(); ++i) {  // what is postponed meanwhile is appended, and comes after
+    const auto [child, scope_ran] = postponed_[i];
+    const bool stopped = scope_ran && child->scope->state != scope::running;  // meanwhile: it never starts
+    drive(stopped ? step::reap(*child) : step::resume(*child));
   }
+  postponed_.clear();
 }
 
 /// The heart: resumes a frame; if that ends it, asks its owner what comes next, and so on up the tree. A stopped frame
@@ -544,7 +549,7 @@ inline bool loop::start(frame& child) noexcept {
   if (depth_ == max_depth) {
     bool kept = true;
     try {
-      postponed_.push_back(&child);
+      postponed_.push_back({&child, child.scope->state == scope::running});
     } catch (...) {
       kept = false;  // no memory for the list: go on, deeper down the stack
     }
@@ -583,6 +588,7 @@ inline void loop::operation_ended(leaf& l, bool counts) noexcept {
 inline void loop::operation_lost(leaf& l, bool counts) noexcept {
   operations_ -= counts;
   queue(l);  // from a destructor, so nothing runs here
+  if (closed_ && !running_ && operations_ == 0 && context_) abandon_all();
 }
 
 inline void loop::operation_dropped() noexcept {
