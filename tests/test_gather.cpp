@@ -18,6 +18,9 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using kit::after;
+using kit::at;
+using kit::thrown_by;
 using tandem::clock;
 using tandem::for_each;
 using tandem::gather;
@@ -32,27 +35,9 @@ using tandem::yield;
 
 namespace {
 
-clock::time_point at(clock::duration d) { return clock::time_point(d); }
-
-template <class T>
-task<T> after(clock::duration d, T value) {
-  co_await sleep_for(d);
-  co_return value;
-}
-
 task<int> fail_after(clock::duration d, const char* text) {
   co_await sleep_for(d);
   throw std::runtime_error(text);
-}
-
-template <class A>
-task<std::string> thrown_by(A awaitable) {
-  try {
-    co_await std::move(awaitable);
-  } catch (const std::exception& e) {
-    co_return e.what();
-  }
-  co_return "";
 }
 
 struct stubborn {

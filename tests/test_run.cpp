@@ -32,6 +32,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using kit::at;
 using tandem::clock;
 using tandem::run;
 using tandem::simulate;
@@ -42,8 +43,6 @@ using tandem::use_task;
 using tandem::yield;
 
 namespace {
-
-clock::time_point at(clock::duration d) { return clock::time_point(d); }
 
 task<int> answer() {
   co_await yield();

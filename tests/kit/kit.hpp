@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <string>
 #include <utility>
 
 namespace kit {
@@ -104,6 +105,27 @@ class gate {
   tandem::detail::intrusive_list<tandem::detail::leaf> line_;
   int passes_ = 0;
 };
+
+/// A moment of virtual time that starts at its epoch.
+inline tandem::clock::time_point at(tandem::clock::duration d) { return tandem::clock::time_point(d); }
+
+/// `value` after a sleep.
+template <class T>
+tandem::task<T> after(tandem::clock::duration d, T value) {
+  co_await tandem::sleep_for(d);
+  co_return value;
+}
+
+/// What an awaitable throws, as text; "" if nothing.
+template <class A>
+tandem::task<std::string> thrown_by(A awaitable) {
+  try {
+    co_await std::move(awaitable);
+  } catch (const std::exception& e) {
+    co_return e.what();
+  }
+  co_return "";
+}
 
 /// Runs `f` in a destructor, whatever way a scope is left.
 template <class F>
