@@ -1,4 +1,4 @@
-// expect: structured binding
+// expect: decomposes into 2
 #include <tandem/gather.hpp>
 
 tandem::task<int> user();
