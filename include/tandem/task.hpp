@@ -185,11 +185,6 @@ auto to_task(A&& a) {
   return as_task(std::move(a));
 }
 
-template <class A>
-struct is_task : std::false_type {};
-template <class T>
-struct is_task<task<T>> : std::true_type {};
-
 }  // namespace detail
 
 template <class T>

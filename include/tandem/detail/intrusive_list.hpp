@@ -46,7 +46,6 @@ class intrusive_list {
   bool empty() const noexcept { return head_.next_ == &head_; }
   T& front() const noexcept { return static_cast<T&>(*head_.next_); }
   void push_back(T& t) noexcept { insert_before(head_, t); }
-  void push_front(T& t) noexcept { insert_before(*head_.next_, t); }
   T& pop_front() noexcept {
     T& t = front();
     static_cast<list_node&>(t).unlink();

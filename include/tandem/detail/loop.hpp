@@ -7,7 +7,6 @@
 #include "frame.hpp"
 #include "intrusive_list.hpp"
 
-#include <asio/bind_executor.hpp>
 #include <asio/execution_context.hpp>
 #include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
@@ -179,7 +178,6 @@ class loop {
   bool idle() const noexcept { return ready_.empty() && !timed() && operations_ == 0; }
   bool has_ready() const noexcept { return !ready_.empty(); }
   bool busy_with_operations() const noexcept { return operations_ != 0; }
-  bool running() const noexcept { return running_; }
 
   /// Called whenever the loop has nothing left to do, and when it has again; for `run`.
   struct observer {
@@ -203,9 +201,6 @@ class loop {
   void ask_to_stop(root& r) noexcept;
   /// Destroys the tree without resuming any of its frames; its loop must be idle.
   void abandon(root& r) noexcept;
-
-  /// For tests: how many frames one batch may resume.
-  void batch(std::size_t n) noexcept { batch_ = n; }
 
   // -- for simulate, which drives the loop itself
   void simulate(clock::time_point start, std::uint64_t seed) noexcept;
@@ -319,6 +314,7 @@ class loop {
     return !timers_.empty() && !(virtual_ && timers_.front().due == clock::time_point::max());
   }
 
+  static constexpr std::size_t batch = 512;         // resumptions before the context has its turn
   static constexpr unsigned max_depth = 64;         // of children started on one stack
   static constexpr std::size_t shuffle_width = 64;  // the next entry is one of the first so many
 
@@ -331,7 +327,6 @@ class loop {
   std::uint64_t stops_ = 0;
   std::size_t operations_ = 0;
   std::size_t completions_ = 0;
-  std::size_t batch_ = 512;
   observer* observer_ = nullptr;
   root* roots_ = nullptr;
   struct postponed_child {
@@ -477,7 +472,7 @@ inline void loop::drain() noexcept {
   {
     running_here here(*this);
     batch_time_ = real_now();
-    std::size_t budget = batch_;
+    std::size_t budget = batch;
     do {
       while (budget != 0 && !ready_.empty()) {
         --budget;
