@@ -6,3 +6,9 @@
 #else
 #include <catch2/catch.hpp>
 #endif
+
+// Tests say `asio` whichever Asio tandem stands on.
+#if defined(TANDEM_BOOST_ASIO)
+namespace boost::asio {}
+namespace asio = boost::asio;
+#endif

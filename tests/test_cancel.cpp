@@ -5,7 +5,7 @@
 
 #include "kit/kit.hpp"
 
-#include <asio/steady_timer.hpp>
+#include TANDEM_ASIO_HEADER(steady_timer.hpp)
 
 #include <algorithm>
 #include <memory>

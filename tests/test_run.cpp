@@ -10,15 +10,15 @@
 
 #include "kit/kit.hpp"
 
-#include <asio/awaitable.hpp>
-#include <asio/bind_executor.hpp>
-#include <asio/co_spawn.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/steady_timer.hpp>
-#include <asio/thread_pool.hpp>
-#include <asio/use_awaitable.hpp>
-#include <asio/use_future.hpp>
-#include <asio/write.hpp>
+#include TANDEM_ASIO_HEADER(awaitable.hpp)
+#include TANDEM_ASIO_HEADER(bind_executor.hpp)
+#include TANDEM_ASIO_HEADER(co_spawn.hpp)
+#include TANDEM_ASIO_HEADER(ip/tcp.hpp)
+#include TANDEM_ASIO_HEADER(steady_timer.hpp)
+#include TANDEM_ASIO_HEADER(thread_pool.hpp)
+#include TANDEM_ASIO_HEADER(use_awaitable.hpp)
+#include TANDEM_ASIO_HEADER(use_future.hpp)
+#include TANDEM_ASIO_HEADER(write.hpp)
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -74,7 +74,7 @@ TEST_CASE("run returns at its task's end, whatever else the context has to do") 
   asio::io_context context;
   asio::steady_timer other(context, 1h);
   bool fired = false;
-  other.async_wait([&](asio::error_code) { fired = true; });
+  other.async_wait([&](tandem::error_code) { fired = true; });
   CHECK(run(context, answer()) == 42);
   CHECK_FALSE(fired);
 }
@@ -144,7 +144,7 @@ TEST_CASE("real_run does not wait for somebody else's handlers, but runs those o
   auto main = [&]() -> task<> {
     auto executor = co_await tandem::this_task::executor;
     auto timer = std::make_shared<asio::steady_timer>(executor, 1h);
-    timer->async_wait([timer](asio::error_code) {});
+    timer->async_wait([timer](tandem::error_code) {});
     spawn(executor, answer(), [&](std::exception_ptr, int) { ++completions; });
     spawn(executor, sleep_for(1h), [&](std::exception_ptr) { ++completions; });
     co_await yield();
@@ -302,7 +302,7 @@ TEST_CASE("real_a signal is heard again after the loop had nothing to do for a w
   kit::gate gate;
   auto main = [&]() -> task<> {
     asio::steady_timer timer(co_await tandem::this_task::executor, 10ms);
-    timer.async_wait([&](asio::error_code) { gate.open_one(); });
+    timer.async_wait([&](tandem::error_code) { gate.open_one(); });
     co_await gate.wait();  // only a plain handler can wake us: the signal wait is withdrawn meanwhile
     asio::post(timer.get_executor(), [] { std::raise(SIGINT); });
     co_await sleep_for(1h);
@@ -385,7 +385,7 @@ TEST_CASE("waiting for somebody else's handler is no deadlock") {
     kit::gate gate;
     auto main = [&]() -> task<> {
       asio::steady_timer timer(co_await tandem::this_task::executor, 5ms);
-      timer.async_wait([&](asio::error_code) { gate.open_one(); });
+      timer.async_wait([&](tandem::error_code) { gate.open_one(); });
       co_await gate.wait();
     };
     real ? run(main()) : simulate(main());

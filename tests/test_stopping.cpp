@@ -6,10 +6,10 @@
 
 #include "kit/kit.hpp"
 
-#include <asio/ip/tcp.hpp>
-#include <asio/signal_set.hpp>
-#include <asio/steady_timer.hpp>
-#include <asio/write.hpp>
+#include TANDEM_ASIO_HEADER(ip/tcp.hpp)
+#include TANDEM_ASIO_HEADER(signal_set.hpp)
+#include TANDEM_ASIO_HEADER(steady_timer.hpp)
+#include TANDEM_ASIO_HEADER(write.hpp)
 
 #include <sys/wait.h>
 #include <unistd.h>

@@ -6,21 +6,20 @@
 
 #include "kit/kit.hpp"
 
-#include <asio/connect.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-#include <asio/read.hpp>
-#include <asio/redirect_error.hpp>
-#include <asio/steady_timer.hpp>
-#include <asio/version.hpp>
-#include <asio/write.hpp>
-#if ASIO_VERSION >= 102400
-#include <asio/as_tuple.hpp>
-#include <asio/deferred.hpp>
+#include TANDEM_ASIO_HEADER(connect.hpp)
+#include TANDEM_ASIO_HEADER(ip/tcp.hpp)
+#include TANDEM_ASIO_HEADER(post.hpp)
+#include TANDEM_ASIO_HEADER(read.hpp)
+#include TANDEM_ASIO_HEADER(redirect_error.hpp)
+#include TANDEM_ASIO_HEADER(steady_timer.hpp)
+#include TANDEM_ASIO_HEADER(write.hpp)
+#if TANDEM_ASIO_VERSION >= 102400
+#include TANDEM_ASIO_HEADER(as_tuple.hpp)
+#include TANDEM_ASIO_HEADER(deferred.hpp)
 namespace token = asio;
 #else
-#include <asio/experimental/as_tuple.hpp>
-#include <asio/experimental/deferred.hpp>
+#include TANDEM_ASIO_HEADER(experimental/as_tuple.hpp)
+#include TANDEM_ASIO_HEADER(experimental/deferred.hpp)
 namespace token = asio::experimental;
 #endif
 

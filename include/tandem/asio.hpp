@@ -1,17 +1,30 @@
 // tandem/asio.hpp: which Asio tandem stands on, and the few names that differ between its versions.
-// Version 0.1.0. Needs C++20 and standalone Asio 1.22.1 or later (Debian: libasio-dev).
+// Version 0.1.0. Needs C++20 and standalone Asio 1.22.1 or later (Debian: libasio-dev), or Boost.Asio 1.81 or later.
 // needs: nothing of ours
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <asio/version.hpp>
+// TANDEM_BOOST_ASIO, defined for a whole translation unit, puts tandem on Boost.Asio instead of the standalone Asio.
+// TANDEM_ASIO_HEADER(post.hpp) is <asio/post.hpp> or <boost/asio/post.hpp>.
+#if defined(TANDEM_BOOST_ASIO)
 
-#if ASIO_VERSION < 102201
-#error "tandem needs Asio 1.22.1 or later"
+#include <boost/asio/version.hpp>
+#define TANDEM_ASIO_HEADER(name) <boost/asio/name>
+#define TANDEM_ASIO_VERSION BOOST_ASIO_VERSION
+#if TANDEM_ASIO_VERSION < 102600
+#error "tandem needs Boost 1.81 or later"
 #endif
 
+#else
+
+#include <asio/version.hpp>
+#define TANDEM_ASIO_HEADER(name) <asio/name>
+#define TANDEM_ASIO_VERSION ASIO_VERSION
+#if TANDEM_ASIO_VERSION < 102201
+#error "tandem needs Asio 1.22.1 or later"
+#endif
 // Asio before 1.26 does not notice that clang with libstdc++ has coroutines; it must be told before its first header.
-#if defined(__clang__) && ASIO_VERSION < 102600
+#if defined(__clang__) && TANDEM_ASIO_VERSION < 102600
 #if !defined(ASIO_HAS_CO_AWAIT)
 #define ASIO_HAS_CO_AWAIT 1
 #endif
@@ -20,11 +33,18 @@
 #endif
 #endif
 
-#include <asio/any_io_executor.hpp>
-#include <asio/error.hpp>
+#endif
+
+#include TANDEM_ASIO_HEADER(any_io_executor.hpp)
+#include TANDEM_ASIO_HEADER(error.hpp)
+#include TANDEM_ASIO_HEADER(io_context.hpp)
+#if defined(TANDEM_BOOST_ASIO)
+#include <boost/system/error_code.hpp>
+#include <boost/system/system_error.hpp>
+#else
 #include <asio/error_code.hpp>
-#include <asio/io_context.hpp>
 #include <asio/system_error.hpp>
+#endif
 
 // A free list of frames would hide a use of a dead frame from the sanitizers, so there the heap serves every frame.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -37,7 +57,11 @@
 
 // Everything that depends on how tandem was configured lives in an inline namespace of that name, so that two
 // configurations in one program are two sets of symbols and never one broken one. Users never spell it.
-#if defined(TANDEM_PLAIN_FRAMES)
+#if defined(TANDEM_BOOST_ASIO) && defined(TANDEM_PLAIN_FRAMES)
+#define TANDEM_CONFIG on_boost_asio_with_plain_frames
+#elif defined(TANDEM_BOOST_ASIO)
+#define TANDEM_CONFIG on_boost_asio
+#elif defined(TANDEM_PLAIN_FRAMES)
 #define TANDEM_CONFIG on_asio_with_plain_frames
 #else
 #define TANDEM_CONFIG on_asio
@@ -45,10 +69,15 @@
 
 namespace tandem::inline TANDEM_CONFIG {
 
-/// The Asio in use. `tandem::asio` and `::asio` are the same namespace.
+#if defined(TANDEM_BOOST_ASIO)
+namespace asio = ::boost::asio;
+using error_code = ::boost::system::error_code;
+using system_error = ::boost::system::system_error;
+#else
+/// The Asio in use: `::asio` or `::boost::asio`.
 namespace asio = ::asio;
-
 using error_code = asio::error_code;
 using system_error = asio::system_error;
+#endif
 
 }  // namespace tandem::inline TANDEM_CONFIG

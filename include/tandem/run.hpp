@@ -13,11 +13,11 @@
 
 #include "detail/await_tree.hpp"
 
-#include <asio/associated_cancellation_slot.hpp>
-#include <asio/associated_executor.hpp>
-#include <asio/detached.hpp>
-#include <asio/executor_work_guard.hpp>
-#include <asio/signal_set.hpp>
+#include TANDEM_ASIO_HEADER(associated_cancellation_slot.hpp)
+#include TANDEM_ASIO_HEADER(associated_executor.hpp)
+#include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
+#include TANDEM_ASIO_HEADER(signal_set.hpp)
 
 #include <chrono>
 #include <csignal>

@@ -8,9 +8,9 @@
 #include "detail/frame.hpp"
 #include "detail/loop.hpp"
 
-#include <asio/async_result.hpp>
-#include <asio/cancellation_signal.hpp>
-#include <asio/redirect_error.hpp>
+#include TANDEM_ASIO_HEADER(async_result.hpp)
+#include TANDEM_ASIO_HEADER(cancellation_signal.hpp)
+#include TANDEM_ASIO_HEADER(redirect_error.hpp)
 
 #include <cstddef>
 #include <exception>
@@ -388,7 +388,7 @@ struct from_token<A> {
 }  // namespace tandem::inline TANDEM_CONFIG
 
 template <class R, class... Args>
-struct asio::async_result<tandem::use_task_t, R(Args...)> {
+struct tandem::asio::async_result<tandem::use_task_t, R(Args...)> {
   template <class Initiation, class... InitArgs>
   static auto initiate(Initiation&& initiation, tandem::use_task_t, InitArgs&&... init_args) {
     return tandem::detail::asio_operation<false, std::decay_t<Initiation>, std::tuple<std::decay_t<InitArgs>...>,
@@ -399,9 +399,9 @@ struct asio::async_result<tandem::use_task_t, R(Args...)> {
 
 // Asio's own adapter would hide the error code from the operation, and with it whether it was stopped.
 template <class R, class... Args>
-struct asio::async_result<asio::redirect_error_t<tandem::use_task_t>, R(tandem::error_code, Args...)> {
+struct tandem::asio::async_result<tandem::asio::redirect_error_t<tandem::use_task_t>, R(tandem::error_code, Args...)> {
   template <class Initiation, class... InitArgs>
-  static auto initiate(Initiation&& initiation, asio::redirect_error_t<tandem::use_task_t> token,
+  static auto initiate(Initiation&& initiation, tandem::asio::redirect_error_t<tandem::use_task_t> token,
                        InitArgs&&... init_args) {
     return tandem::detail::asio_operation<true, std::decay_t<Initiation>, std::tuple<std::decay_t<InitArgs>...>,
                                           tandem::error_code, std::decay_t<Args>...>(

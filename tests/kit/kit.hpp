@@ -6,8 +6,8 @@
 
 #include <tandem/run.hpp>
 
-#include <asio/bind_cancellation_slot.hpp>
-#include <asio/cancellation_signal.hpp>
+#include TANDEM_ASIO_HEADER(bind_cancellation_slot.hpp)
+#include TANDEM_ASIO_HEADER(cancellation_signal.hpp)
 
 #include "../catch.hpp"
 

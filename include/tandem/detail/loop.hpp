@@ -7,9 +7,9 @@
 #include "frame.hpp"
 #include "intrusive_list.hpp"
 
-#include <asio/execution_context.hpp>
-#include <asio/post.hpp>
-#include <asio/steady_timer.hpp>
+#include TANDEM_ASIO_HEADER(execution_context.hpp)
+#include TANDEM_ASIO_HEADER(post.hpp)
+#include TANDEM_ASIO_HEADER(steady_timer.hpp)
 
 #include <cstddef>
 #include <cstdint>
