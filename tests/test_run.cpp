@@ -881,9 +881,8 @@ TEST_CASE("spawn takes every executor of an io_context") {
   CHECK(ran == 4);
 }
 
-TEST_CASE("spawn refuses an executor that is not a context's, and an empty task") {
-  asio::thread_pool pool(1);
-  CHECK_THROWS_AS(spawn(asio::any_io_executor(pool.get_executor()), answer(), asio::detached), std::invalid_argument);
+TEST_CASE("spawn refuses an empty executor, and an empty task") {
+  CHECK_THROWS_AS(spawn(asio::any_io_executor(), answer(), asio::detached), std::invalid_argument);
   asio::io_context context;
   CHECK_THROWS_AS(spawn(context, task<>(), asio::detached), std::logic_error);
 }
@@ -937,7 +936,7 @@ TEST_CASE("this_task::executor is the loop's, and neither it nor cancel_requeste
   auto a = [&]() -> task<> {
     const auto executor = co_await tandem::this_task::executor;
     const bool asked = co_await tandem::this_task::cancel_requested;
-    CHECK(executor == context.get_executor());
+    CHECK(&asio::query(executor, asio::execution::context) == &context);
     CHECK_FALSE(asked);
     order += 'a';
   };

@@ -1,7 +1,7 @@
 // tandem/run.hpp: how a task gets going: run, spawn, simulate; and what every task may ask of its loop: sleep_for,
 // sleep_until, yield, this_task.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, use_task.hpp, detail/await_tree.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -9,6 +9,7 @@
 #include "clock.hpp"
 #include "exceptions.hpp"
 #include "task.hpp"
+#include "threads.hpp"
 #include "use_task.hpp"
 
 #include "detail/await_tree.hpp"
@@ -17,18 +18,21 @@
 #include TANDEM_ASIO_HEADER(associated_executor.hpp)
 #include TANDEM_ASIO_HEADER(detached.hpp)
 #include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
+#include TANDEM_ASIO_HEADER(post.hpp)
 #include TANDEM_ASIO_HEADER(signal_set.hpp)
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <type_traits>
-#include <typeinfo>
 #include <utility>
 
 namespace tandem::inline TANDEM_CONFIG {
@@ -178,9 +182,11 @@ clock::duration checked_duration(std::chrono::duration<Rep, Period> d, const cha
 /// The root of `run` and `simulate`.
 class main_root : public root {
  public:
-  bool ended() const noexcept { return fate_.has_value(); }
+  bool ended() const noexcept { return ended_.load(std::memory_order_acquire); }
   bool was_stopped() const noexcept { return fate_ == fate::stopped; }
   void stop_nothing_at_end() noexcept { stop_at_end_ = nullptr; }
+  /// Other threads may run the context as well, and the task may end on one of them.
+  void wake_at_end(asio::io_context& context) { waker_.emplace(context); }
   /// The run was given up before the tree had ended: from now on the root looks after itself.
   void outlive_run() noexcept { orphaned_ = true; }
 
@@ -195,10 +201,34 @@ class main_root : public root {
     body.destroy();
     fate_ = how;
     if (stop_at_end_) stop_at_end_->stop();
-    if (orphaned_) delete this;
+    if (orphaned_) return delete this;
+    const auto wake = waker_;
+    ended_.store(true, std::memory_order_release);  // on another thread than the runner's, nothing is left from here on
+    if (wake) (*wake)();
   }
+
+  /// A handler that is posted until the thread of the runner has run one.
+  class waker {
+   public:
+    explicit waker(asio::io_context& c) : context_(&c) {}
+    void operator()() const noexcept {
+      if (std::this_thread::get_id() == runner_) return;
+      try {
+        asio::post(*context_, *this);
+      } catch (...) {
+        std::terminate();  // the runner would wait for ever
+      }
+    }
+
+   private:
+    asio::io_context* context_;
+    std::thread::id runner_ = std::this_thread::get_id();
+  };
+
   asio::io_context* stop_at_end_;
-  std::optional<fate> fate_;
+  std::optional<waker> waker_;
+  fate fate_ = fate::stopped;
+  std::atomic<bool> ended_{false};
   bool orphaned_ = false;
 };
 
@@ -346,6 +376,7 @@ class simulated_runner final : public runner {
  public:
   simulated_runner(asio::io_context& context, loop& l, const simulation_options& options) noexcept
       : runner(context, l), outer_time_(virtual_now()) {
+    l.has_context_alone(context);
     l.simulate(options.start, options.seed);
     virtual_now() = l.virtual_time();  // for handlers of the context as well
   }
@@ -429,91 +460,177 @@ struct spawn_signature<void> {
   using type = void(std::exception_ptr);
 };
 
+/// Takes a stop from a cancellation signal, which may be emitted on another thread, to the tree.
+class stop_request final : public arrival {
+ public:
+  explicit stop_request(root& r) noexcept : root_(&r), loop_(r.scope().loop) {}
+  const char* what() const noexcept override { return "stop"; }
+
+  static void emit(const std::shared_ptr<stop_request>& self) noexcept {
+    root* here = nullptr;
+    {
+      const std::scoped_lock lock(self->mutex_);
+      if (!self->root_ || self->under_way_) return;
+      if (self->loop_->here()) {
+        here = self->root_;
+      } else {
+        self->under_way_ = self;
+        self->loop_->push(*self);
+      }
+    }
+    if (here) self->loop_->ask_to_stop(*here);
+  }
+  /// The tree has ended; its loop may go.
+  void tree_ended() noexcept {
+    const std::scoped_lock lock(mutex_);
+    root_ = nullptr;
+  }
+
+ private:
+  void arrive() noexcept override {
+    const auto self = [this] {
+      const std::scoped_lock lock(mutex_);
+      return std::move(under_way_);
+    }();
+    if (root_) loop_->ask_to_stop(*root_);
+  }
+  std::mutex mutex_;
+  root* root_;  // changed by the loop only, under the mutex
+  loop* loop_;
+  std::shared_ptr<stop_request> under_way_;  // keeps this while it is in the loop's inbox
+};
+
 template <class T, class Handler>
 class spawned_root final : public root {
  public:
   template <class H>
   spawned_root(loop& l, H&& h)
       : root(l), handler_(std::forward<H>(h)), executor_(asio::get_associated_executor(handler_, l.executor())) {
-    if (!is_executor_of(l)) work_.emplace(executor_);
+    if constexpr (may_be_executor_of_loop) {
+      const asio::any_io_executor e(executor_);
+      is_serial_ = e == l.executor();
+      if (l.belongs_to(e)) return;
+    }
+    work_.emplace(executor_);
   }
-  void begin(task<T> t) {
+  void begin(task<T> t, std::unique_ptr<spawned_root>& self) {
     auto slot = asio::get_associated_cancellation_slot(handler_);
     if (slot.is_connected()) {
-      self_ = std::make_shared<spawned_root*>(this);
-      slot.assign([self = self_](asio::cancellation_type_t type) {
-        if (*self && type != asio::cancellation_type::none) (*self)->scope().loop->ask_to_stop(**self);
+      stop_request_ = std::make_shared<stop_request>(*this);
+      slot.assign([r = stop_request_](asio::cancellation_type_t type) {
+        if (type != asio::cancellation_type::none) stop_request::emit(r);
       });
     }
+    self.release();
     start(*t.release());
   }
 
  private:
   using executor_type = asio::associated_executor_t<Handler, asio::any_io_executor>;
-
-  bool is_executor_of(loop& l) const noexcept {
-    if constexpr (std::is_convertible_v<const executor_type&, asio::any_io_executor>)
-      return asio::any_io_executor(executor_) == l.executor();
-    else
-      return false;
-  }
+  static constexpr bool may_be_executor_of_loop = std::is_convertible_v<const executor_type&, asio::any_io_executor>;
 
   void ended(frame& body, fate how) noexcept override {
-    if (self_) *self_ = nullptr;
-    if (scope().loop->closed()) {  // the context goes, and with it the handler; the signal may have gone before
+    loop& l = *scope().loop;
+    if (stop_request_) stop_request_->tree_ended();
+    if (l.closed()) {  // the context goes, and with it the handler; the signal may have gone before
       body.destroy();
       delete this;
       return;
     }
-    auto slot = asio::get_associated_cancellation_slot(handler_);
-    if (slot.is_connected()) slot.clear();  // before the frame and the handler: either may own the signal
-    result<T> r;
-    if (how == fate::done) r.take_from(static_cast<promise<T>&>(body).result);
+    if (is_serial_) clear_slot();  // before the frame, which may own the signal
+    if (how == fate::done) result_.take_from(static_cast<promise<T>&>(body).result);
     body.destroy();
-    if (how == fate::stopped) r.set_error(std::make_exception_ptr(cancelled()));
-    completion c(std::move(handler_), std::move(r), is_executor_of(*scope().loop) ? scope().loop : nullptr);
+    if (how == fate::stopped) result_.set_error(std::make_exception_ptr(cancelled()));
+    if (is_serial_ && l.is_permanent()) {
+      l.completion_posted();
+      counted_by_ = &l;
+    }
+    post_handler();
+  }
+  /// The root stays until its handler is called or destroyed, which may happen before `post` returns: whoever comes
+  /// second, the poster or the handler, destroys it. Without the memory to post, the loop tries again in its next turn.
+  void post_handler() noexcept {
+    hands_ = poster;
     const executor_type executor = executor_;
-    const auto work = std::move(work_);
-    delete this;
-    asio::post(executor, std::move(c));
+    try {
+      asio::post(executor, completion(*this));
+    } catch (...) {
+      if (hands_.load() == over) {
+        state_ = calls;
+        return scope().loop->queue(*this);
+      }
+    }
+    if (hands_.exchange(in_queue) == over) delete this;
+  }
+  step on_turn() noexcept override {
+    if (scope().loop->closed())
+      delete this;
+    else
+      post_handler();
+    return step::none();
+  }
+  void handler_done() noexcept {
+    if (hands_.exchange(over) == in_queue) delete this;
+  }
+  void clear_slot() noexcept {
+    auto slot = asio::get_associated_cancellation_slot(handler_);
+    if (slot.is_connected()) slot.clear();
   }
 
-  /// Calls the handler. `l`: the loop whose run waits for that.
+  /// The handler and what it is called with, moved out of the root.
+  std::pair<Handler, result<T>> take() {
+    struct at_end {
+      spawned_root& r;
+      ~at_end() { r.handler_done(); }
+    } at_end{*this};
+    if (!is_serial_) clear_slot();
+    return {std::move(handler_), std::move(result_)};
+  }
+
+  /// Calls the handler.
   class completion {
    public:
-    completion(Handler&& h, result<T>&& r, loop* l) : handler_(std::move(h)), result_(std::move(r)), loop_(l) {
-      if (loop_) loop_->completion_posted();
-    }
-    completion(completion&& o)
-        : handler_(std::move(o.handler_)), result_(std::move(o.result_)), loop_(std::exchange(o.loop_, nullptr)) {}
+    explicit completion(spawned_root& r) noexcept : root_(&r) {}
+    completion(completion&& o) noexcept : root_(std::exchange(o.root_, nullptr)) {}
     ~completion() {
-      if (loop_) loop_->completion_ran();
+      if (root_) root_->handler_done();
     }
     void operator()() {
+      spawned_root& r = *std::exchange(root_, nullptr);
+      struct at_end {  // also when the handler throws
+        loop* counted_by;
+        ~at_end() {
+          if (counted_by) counted_by->completion_ran();
+        }
+      } at_end{r.counted_by_};
+      auto taken = r.take();
+      auto& [handler, result] = taken;
       using value = typename spawn_signature<T>::value;
       if constexpr (std::is_void_v<T>)
-        std::move(handler_)(result_.get_error());
+        std::move(handler)(result.get_error());
       else
-        std::move(handler_)(result_.get_error(), result_.has_value() ? value(std::move(result_.get_value())) : value());
+        std::move(handler)(result.get_error(), result.has_value() ? value(std::move(result.get_value())) : value());
     }
 
    private:
-    Handler handler_;
-    result<T> result_;
-    loop* loop_;
+    spawned_root* root_;
   };
 
   Handler handler_;
-  std::shared_ptr<spawned_root*> self_;  // for the handler of the slot, which may outlive us
+  std::shared_ptr<stop_request> stop_request_;  // shared with the handler of the slot, which may outlive us
   executor_type executor_;
-  std::optional<asio::executor_work_guard<executor_type>>
-      work_;  // another context must not end before it ran the handler
+  bool is_serial_ = false;  // the handler runs in turn with the loop
+  std::optional<asio::executor_work_guard<executor_type>> work_;  // another context must not end before the handler ran
+  result<T> result_;
+  loop* counted_by_ = nullptr;
+  enum : unsigned char { poster, in_queue, over };
+  std::atomic<unsigned char> hands_{poster};
 };
 
 template <class T>
 class spawn_initiation {
  public:
-  explicit spawn_initiation(loop& l) noexcept : loop_(&l) {}
+  explicit spawn_initiation(loop::entry l) noexcept : loop_(std::move(l)) {}
   using executor_type = asio::any_io_executor;
   const executor_type& get_executor() const noexcept { return loop_->executor(); }
 
@@ -523,42 +640,20 @@ class spawn_initiation {
     if constexpr (std::is_same_v<std::remove_const_t<decltype(slot)>, operation_slot>)
       slot.operation().is_completed_by(*loop_);
     auto root = std::make_unique<spawned_root<T, std::decay_t<Handler>>>(*loop_, std::forward<Handler>(handler));
-    root->begin(std::move(t));
-    root.release();
+    root->begin(std::move(t), root);
   }
 
  private:
-  loop* loop_;
+  loop::entry loop_;
 };
 
-/// The executors of an io_context differ in type by their properties (never blocking, work tracked, ...).
-template <std::size_t... Properties>
-bool is_context_executor(const std::type_info& t, std::index_sequence<Properties...>) {
-  return ((t == typeid(asio::io_context::basic_executor_type<std::allocator<void>, Properties>)) || ...);
-}
-
-inline loop& loop_of(const asio::any_io_executor& executor) {
-  if (is_context_executor(executor.target_type(),
-                          std::make_index_sequence<8>()))  // Asio 1.22's target() does not check
-    return loop::of(static_cast<asio::io_context&>(asio::query(executor, asio::execution::context)));
-  throw std::invalid_argument("tandem::spawn: the executor is not that of an io_context");
-}
-
-template <class Executor>
-const Executor& plain_executor(const use_task_t::executor_with_default<Executor>& e) noexcept {
-  return e;
-}
-template <class Executor>
-const Executor& plain_executor(const Executor& e) noexcept {
-  return e;
-}
-
 template <class Awaitable, class Token>
-auto spawn_on(loop& l, Awaitable&& awaitable, Token&& token) {
+auto spawn_on(loop::entry l, Awaitable&& awaitable, Token&& token) {
   auto t = to_task(std::forward<Awaitable>(awaitable));
   if (!t) throw_empty_task();
   using T = typename decltype(t)::value_type;
-  return asio::async_initiate<Token, typename spawn_signature<T>::type>(spawn_initiation<T>(l), token, std::move(t));
+  return asio::async_initiate<Token, typename spawn_signature<T>::type>(spawn_initiation<T>(std::move(l)), token,
+                                                                        std::move(t));
 }
 
 }  // namespace detail
@@ -568,6 +663,7 @@ T run(task<T> main) {
   detail::refuse_inside_a_loop("tandem::run");
   asio::io_context context(1);
   detail::loop& l = detail::loop::of(context);
+  l.has_context_alone(context);
   detail::main_task<T> root(l, std::move(main), &context);
   detail::real_runner runner(context, l, true);
   detail::signal_watch signals(context, l, root.root());
@@ -580,6 +676,7 @@ T run(asio::io_context& context, task<T> main) {
   detail::refuse_inside_a_loop("tandem::run");
   detail::loop& l = detail::loop::of(context);
   detail::main_task<T> root(l, std::move(main), nullptr);
+  root.root().wake_at_end(context);
   detail::real_runner(context, l, false).run_to_end(root.root());
   return root.take(0);
 }
@@ -597,14 +694,15 @@ T simulate(task<T> main, simulation_options options) {
 
 template <class Awaitable, class Token>
 auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token) {
-  return detail::spawn_on(detail::loop::of(context), std::forward<Awaitable>(awaitable), std::forward<Token>(token));
+  return detail::spawn_on(detail::loop::entry(detail::loop::of(context)), std::forward<Awaitable>(awaitable),
+                          std::forward<Token>(token));
 }
 
 template <class Executor, class Awaitable, class Token>
 requires std::is_convertible_v<const Executor&, asio::any_io_executor>
 auto spawn(const Executor& executor, Awaitable&& awaitable, Token&& token) {
-  return detail::spawn_on(detail::loop_of(detail::plain_executor(executor)), std::forward<Awaitable>(awaitable),
-                          std::forward<Token>(token));
+  return detail::spawn_on(detail::loop::of(detail::checked_executor(executor, "tandem::spawn")),
+                          std::forward<Awaitable>(awaitable), std::forward<Token>(token));
 }
 
 template <class Rep, class Period>

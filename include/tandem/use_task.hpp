@@ -9,7 +9,9 @@
 #include "detail/loop.hpp"
 
 #include TANDEM_ASIO_HEADER(async_result.hpp)
+#include TANDEM_ASIO_HEADER(awaitable.hpp)
 #include TANDEM_ASIO_HEADER(cancellation_signal.hpp)
+#include TANDEM_ASIO_HEADER(co_spawn.hpp)
 #include TANDEM_ASIO_HEADER(redirect_error.hpp)
 
 #include <cstddef>
@@ -18,6 +20,7 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -67,7 +70,7 @@ inline constexpr use_task_t use_task{};
 namespace detail {
 
 /// The part of an operation in flight that does not depend on its signature.
-class any_operation : public leaf {
+class any_operation : public arrival {
  public:
   /// What completes this operation is a tree of the same loop, not something outside.
   void is_completed_by(loop& l) noexcept {
@@ -161,6 +164,22 @@ class operation_slot {
  private:
   slot_memory* memory_;
 };
+
+template <class Executor>
+const Executor& plain_executor(const use_task_t::executor_with_default<Executor>& e) noexcept {
+  return e;
+}
+template <class Executor>
+const Executor& plain_executor(const Executor& e) noexcept {
+  return e;
+}
+
+template <class Executor>
+asio::any_io_executor checked_executor(const Executor& executor, const char* who) {
+  asio::any_io_executor e(plain_executor(executor));
+  if (!e) throw std::invalid_argument(std::string(who) + ": the executor is empty");
+  return e;
+}
 
 inline bool is_aborted(const error_code& e) noexcept { return e == asio::error::operation_aborted; }
 inline bool is_aborted(const std::exception_ptr& e) noexcept {
@@ -274,24 +293,36 @@ class operation : public any_operation {
     bool owns_;
   };
 
+  /// The handler was called, on the loop's executor as it should be, or on another thread.
   template <class... A>
   void complete(A&&... a) noexcept {
-    slot_.clear();
-    bool aborted = false;
     try {
       arguments_.emplace(std::forward<A>(a)...);
-      if constexpr (sizeof...(Args) > 0) aborted = stop_asked_ && is_aborted(std::get<0>(*arguments_));
     } catch (...) {  // a result that cannot be moved
       failure_ = std::current_exception();
     }
-    end(aborted, [](loop& l, leaf& o, bool counts) { l.operation_ended(o, counts); });
+    come_home();
   }
-  void dropped() noexcept {
+  void dropped() noexcept { come_home(); }
+  void come_home() noexcept {
+    loop& l = loop_of_waiter();
+    if (l.here())
+      arrive();
+    else
+      l.push(*this);
+  }
+  void arrive() noexcept override {
     slot_.clear();
     loop& l = loop_of_waiter();
-    const bool goes_with_context = phase_ == in_flight && l.closed();
-    if (goes_with_context && counts_) return l.operation_dropped();
-    end(stop_asked_ || goes_with_context, [](loop& at, leaf& o, bool counts) { at.operation_lost(o, counts); });
+    if (!arguments_ && !failure_) {  // the handler was destroyed without a call
+      const bool goes_with_context = phase_ == in_flight && l.closed();
+      if (goes_with_context && counts_) return l.operation_dropped();
+      return end(stop_asked_ || goes_with_context,
+                 [](loop& at, leaf& o, bool counts) { at.operation_lost(o, counts); });
+    }
+    bool aborted = false;
+    if constexpr (sizeof...(Args) > 0) aborted = arguments_ && stop_asked_ && is_aborted(std::get<0>(*arguments_));
+    end(aborted, [](loop& at, leaf& o, bool counts) { at.operation_ended(o, counts); });
   }
   template <class Tell>
   void end(bool was_stopped, Tell tell) noexcept {
@@ -382,6 +413,50 @@ struct from_token<A> {
     decltype(std::declval<A>()(use_task)) operation_;
   };
   static awaiter make(A&& a) { return awaiter(std::move(a)); }
+};
+
+/// An asio::awaitable runs as a co_spawn of its own: one operation, whatever it awaits inside.
+template <class T, class Executor>
+struct from_token<asio::awaitable<T, Executor>> {
+  static constexpr bool possible = true;
+  static_assert(std::is_constructible_v<Executor, const asio::any_io_executor&>,
+                "a task awaits asio::awaitable<T> with the executor type that Asio gives it by default, any_io_executor");
+
+  class awaiter {
+   public:
+    explicit awaiter(asio::awaitable<T, Executor>&& a) : awaitable_(std::move(a)) {
+      if (!awaitable_.valid())
+        throw std::logic_error("tandem: awaiting an empty asio::awaitable: it was moved from, or awaited before");
+    }
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h) {
+      frame& f = h.promise();
+      operation_.emplace(start(Executor(f.scope->loop->executor()), std::move(awaitable_)));
+      return operation_->suspend(f);
+    }
+    T await_resume() {
+      if constexpr (std::is_void_v<T> || std::is_default_constructible_v<T>)
+        return operation_->await_resume();
+      else
+        return std::move(*operation_->await_resume());
+    }
+
+   private:
+    static auto start(const Executor& executor, asio::awaitable<T, Executor> a) {
+      if constexpr (std::is_void_v<T> || std::is_default_constructible_v<T>)
+        return asio::co_spawn(executor, std::move(a), use_task);
+      else  // co_spawn gives its handler a T in any case
+        return asio::co_spawn(executor, as_optional(std::move(a)), use_task);
+    }
+    static asio::awaitable<std::optional<T>, Executor> as_optional(asio::awaitable<T, Executor> a) {
+      co_return co_await std::move(a);
+    }
+
+    asio::awaitable<T, Executor> awaitable_;
+    std::optional<decltype(start(std::declval<Executor>(), std::declval<asio::awaitable<T, Executor>>()))> operation_;
+  };
+  static awaiter make(asio::awaitable<T, Executor>&& a) { return awaiter(std::move(a)); }
 };
 
 }  // namespace detail

@@ -1,4 +1,4 @@
-// expect: a tandem::task awaits tasks, tandem's own awaitables and Asio operations with use_task
+// expect: a tandem::task awaits tasks, tandem's own awaitables, asio::awaitable and Asio operations
 #include <tandem/run.hpp>
 
 tandem::task<> parent() {

@@ -170,6 +170,7 @@ inline run_result run_once(scenario& s, run_plan plan) {
   {
     asio::io_context context(1);
     auto& loop = tandem::detail::loop::of(context);
+    loop.has_context_alone(context);
     loop.simulate({}, plan.seed);
     asio::cancellation_signal stop;
     tandem::spawn(context, s.main(), asio::bind_cancellation_slot(stop.slot(), [&](std::exception_ptr e) {

@@ -215,8 +215,8 @@ auto as_awaiter(A&& a) {
     static_assert(makes_awaiter<std::remove_reference_t<A>> == makes_awaiter<A>,
                   "a task is awaited once, as an rvalue: co_await std::move(t)");
     static_assert(makes_awaiter<std::remove_reference_t<A>>,
-                  "a tandem::task awaits tasks, tandem's own awaitables and Asio operations with use_task; give any "
-                  "other source a completion handler with asio::async_initiate and use_task");
+                  "a tandem::task awaits tasks, tandem's own awaitables, asio::awaitable and Asio operations "
+                  "with use_task; give any other source a completion handler with asio::async_initiate and use_task");
   }
 }
 

@@ -8,20 +8,30 @@
 #include "intrusive_list.hpp"
 
 #include TANDEM_ASIO_HEADER(execution_context.hpp)
+#include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
 #include TANDEM_ASIO_HEADER(post.hpp)
 #include TANDEM_ASIO_HEADER(steady_timer.hpp)
+#include TANDEM_ASIO_HEADER(strand.hpp)
+#include TANDEM_ASIO_HEADER(system_executor.hpp)
+#include TANDEM_ASIO_HEADER(thread_pool.hpp)
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
 namespace tandem::inline TANDEM_CONFIG::detail {
+
+class loop_service;
 
 /// A wait_node that other code wakes, and that the loop has in its queue then: a timer, a waiter of a semaphore, a
 /// group whose last child has ended. While it waits it may be linked into a list of whoever will wake it.
@@ -80,8 +90,23 @@ class timer_leaf : public leaf {
   detail::loop* timers_ = nullptr;
 };
 
+/// A leaf that reaches its loop from outside, maybe from another thread: through the inbox (`loop::push`). While it is
+/// there it must not be destroyed.
+class arrival : public leaf {
+ protected:
+  arrival() = default;
+  arrival(arrival&&) noexcept : arrival() {}
+  ~arrival() = default;
+  /// Called by the loop, in its turn.
+  virtual void arrive() noexcept = 0;
+
+ private:
+  friend class loop;
+  arrival* next_arrival_ = nullptr;
+};
+
 /// The top of a task tree. The loop knows every root, and nothing else of a tree.
-class root : public leaf {
+class root : public arrival {
  public:
   const char* what() const noexcept override { return "root"; }
   std::size_t children() const noexcept override { return 1; }
@@ -93,13 +118,14 @@ class root : public leaf {
  protected:
   explicit root(detail::loop& l) noexcept { scope_.loop = &l; }
   ~root() { unregister(); }
-  /// Registers the tree and queues its start.
-  void start(frame& body);
+  /// Registers the tree and queues its start; from any thread.
+  void start(frame& body) noexcept;
   /// The tree has ended and its last frame is still there, for its result. May destroy the root.
   virtual void ended(frame& body, fate) noexcept = 0;
 
  private:
   friend class loop;
+  void arrive() noexcept override;
   void unregister() noexcept;
   detail::scope scope_;
   frame* body_ = nullptr;
@@ -119,23 +145,69 @@ class stop_target : public leaf {
 /// Ready frames are drained in batches by one posted handler; a batch ends after `batch` resumptions, so that sockets
 /// and other handlers of the context get their turn. All timers share one Asio timer. Frames are resumed and destroyed
 /// here only, from the bottom of the stack.
+///
+/// The executor is *serial*: the handlers that are posted to it run one after the other, on whatever threads. All of a
+/// loop that is not said to be for any thread is touched by such a handler only; `here()` tells whether this is one.
 class loop {
  public:
-  explicit loop(asio::io_context& context) : context_(&context), executor_(context.get_executor()) {
-    timer_.emplace(context);
+  /// The loop of a context's own executor, which any number of threads may run.
+  loop(loop_service& service, asio::io_context& context) : loop(service, context.get_executor(), false) {
+    run_on(asio::make_strand(context.get_executor()));
+  }
+  /// The loop of another executor. It goes when it has nothing left to do.
+  loop(loop_service& service, const asio::any_io_executor& given) : loop(service, given, true) {
+    const bool is_serial =
+        run_on_strand<asio::io_context::executor_type>() || run_on_strand<asio::thread_pool::executor_type>() ||
+        run_on_strand<asio::system_executor>() || run_on_strand<asio::any_io_executor>();
+    if (!is_serial) run_on(asio::make_strand(given));  // or it is, and that can't be seen
   }
   loop(const loop&) = delete;
   loop& operator=(const loop&) = delete;
+  ~loop();
 
   /// The one loop of a context; made at the first use.
   static loop& of(asio::io_context& context);
   /// The loop that runs a coroutine on this thread now, or null.
   static loop* current() noexcept { return current_slot(); }
+  /// Only one thread runs the context, and it is driven by `run` or `simulate`: no strand is needed.
+  void has_context_alone(asio::io_context& context) { run_on(context.get_executor()); }
 
+  /// Serial: what is posted there runs in turn with the coroutines.
   const asio::any_io_executor& executor() const noexcept { return executor_; }
+  /// Is this the loop for that executor?
+  bool belongs_to(const asio::any_io_executor& e) const noexcept { return e == given_ || e == executor_; }
+  /// Does this thread run a handler of the serial executor, or destroy its context? For any thread.
+  bool here() const noexcept { return current_slot() == this || closed() || is_here_(*this); }
+  /// It stays as long as its context.
+  bool is_permanent() const noexcept { return !goes_when_idle_; }
+  /// No other loop of the process has, or had, the same.
+  std::uint64_t number() const noexcept { return number_; }
+  /// Is there a loop of that number, and has it another executor than `l`? For any thread.
+  static bool is_apart_from(const loop& l, std::uint64_t number) noexcept;
+
   clock::time_point now() const noexcept { return virtual_ ? batch_time_ : real_now(); }
   /// The time at which the current batch began; costs nothing to read.
   clock::time_point batch_time() const noexcept { return batch_time_; }
+
+  /// Puts `a` into the inbox; `a.arrive()` is called in the loop's turn. For any thread, as long as something (a tree
+  /// that has not ended, an `entry`) keeps the loop.
+  void push(arrival& a) noexcept;
+
+  /// Keeps a loop that would go when it has nothing left to do. For any thread.
+  class entry {
+   public:
+    explicit entry(loop& l) noexcept : loop_(&l) { l.enter(); }
+    entry(const entry& o) noexcept : loop_(o.loop_) { loop_->enter(); }
+    entry& operator=(const entry&) = delete;
+    ~entry() { loop_->leave(); }
+    loop& operator*() const noexcept { return *loop_; }
+    loop* operator->() const noexcept { return loop_; }
+
+   private:
+    loop* loop_;
+  };
+  /// The loop for an executor: equal executors have the same one.
+  static entry of(const asio::any_io_executor& executor);
 
   /// Queues a leaf whose state says what is to be done with its frame.
   void queue(leaf& l) noexcept {
@@ -163,10 +235,15 @@ class loop {
   /// destroyed uninvoked; the same while the context is being destroyed, where the last one reaps the trees.
   void operation_begins() noexcept { ++operations_; }
   void operation_ended_inline() noexcept { --operations_; }
+  /// The same for what does not keep the context running by itself: the work of a thread, or of another loop.
+  void outside_begins();
+  void outside_ended() noexcept;
+  /// `l` waits for a thread, which is joined when the context goes.
+  void joins(leaf& l) noexcept { joined_.push_back(l); }
   void operation_ended(leaf& l, bool counts) noexcept;
   void operation_lost(leaf& l, bool counts) noexcept;
   void operation_dropped() noexcept;
-  bool closed() const noexcept { return closed_; }
+  bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
 
   /// A completion handler has been posted and has not run yet.
   void completion_posted() noexcept { ++completions_; }
@@ -175,8 +252,8 @@ class loop {
   bool has_trees() const noexcept { return roots_ || completions_ != 0; }
 
   /// Nothing is ready, timed or in flight: only somebody else's handler could wake a coroutine.
-  bool idle() const noexcept { return ready_.empty() && !timed() && operations_ == 0; }
-  bool has_ready() const noexcept { return !ready_.empty(); }
+  bool idle() const noexcept { return !has_ready() && !timed() && operations_ == 0; }
+  bool has_ready() const noexcept { return !ready_.empty() || has_arrivals(); }
   bool busy_with_operations() const noexcept { return operations_ != 0; }
 
   /// Called whenever the loop has nothing left to do, and when it has again; for `run`.
@@ -214,11 +291,26 @@ class loop {
 
   /// The context goes: its handlers are about to be destroyed uninvoked.
   void shut_down() noexcept;
-  void outlives_context() noexcept { context_ = nullptr; }
+  void outlives_context() noexcept { service_ = nullptr; }
 
  private:
   friend class root;
   friend class timer_leaf;
+  friend class loop_service;
+
+  loop(loop_service& service, const asio::any_io_executor& given, bool goes_when_idle);
+  template <class Serial>
+  void run_on(Serial serial) {
+    executor_ = std::move(serial);
+    post_drain_ = [](loop& l) { asio::post(*l.executor_.target<Serial>(), drain_handler{&l}); };
+    is_here_ = [](const loop& l) { return l.executor_.target<Serial>()->running_in_this_thread(); };
+  }
+  template <class Inner>
+  bool run_on_strand() {
+    if (given_.target_type() != typeid(asio::strand<Inner>)) return false;
+    run_on(*given_.target<asio::strand<Inner>>());
+    return true;
+  }
 
   struct heap_entry {
     clock::time_point due;
@@ -286,7 +378,7 @@ class loop {
     using allocator_type = drain_allocator<void>;
     allocator_type get_allocator() const noexcept { return allocator_type(l->drain_memory_); }
     void operator()() const noexcept {
-      l->scheduled_ = false;
+      l->scheduled_.exchange(false);
       l->drain();
     }
   };
@@ -297,7 +389,17 @@ class loop {
   }
 
   void schedule() noexcept;
+  void post_drain() noexcept;
   void drain() noexcept;
+  bool has_arrivals() const noexcept { return inbox_.load(std::memory_order_relaxed) != nullptr; }
+  void collect() noexcept;
+  void enter() noexcept {
+    if (goes_when_idle_) entries_.fetch_add(1);
+  }
+  void leave() noexcept;
+  bool may_go() const noexcept {
+    return goes_when_idle_ && !roots_ && ready_.empty() && waits_ == 0 && operations_ == 0;
+  }
   void run_entry(leaf& l) noexcept;
   void drive(step s) noexcept;
   leaf& next_entry() noexcept;
@@ -318,14 +420,30 @@ class loop {
   static constexpr unsigned max_depth = 64;         // of children started on one stack
   static constexpr std::size_t shuffle_width = 64;  // the next entry is one of the first so many
 
-  asio::io_context* context_;
-  asio::any_io_executor executor_;
+  loop_service* service_;  // null when its context is gone
+  asio::any_io_executor given_, executor_;
+  void (*post_drain_)(loop&) = nullptr;
+  bool (*is_here_)(const loop&) = nullptr;
+  const bool goes_when_idle_;
+  std::uint64_t number_;
+
+  // For any thread.
+  std::atomic<arrival*> inbox_{nullptr};
+  std::atomic<bool> scheduled_{false}, closed_{false};
+  std::atomic<std::size_t> pushers_{0};  // who is about to touch the loop
+  std::atomic<std::size_t> entries_{0};
+  std::size_t place_ = 0;  // in the service's list, under its mutex
+  loop* next_alive_ = nullptr;
+  loop** previous_alive_ = nullptr;
+
   intrusive_list<leaf> ready_;
+  intrusive_list<leaf> joined_;
   unsigned depth_ = 0;
-  bool running_ = false, scheduled_ = false, closed_ = false, ending_ = false, virtual_ = false, walking_ = false,
-       reported_idle_ = false;
+  bool running_ = false, ending_ = false, virtual_ = false, walking_ = false, reported_idle_ = false;
   std::uint64_t stops_ = 0;
   std::size_t operations_ = 0;
+  std::size_t outside_ = 0;
+  std::optional<asio::executor_work_guard<asio::any_io_executor>> work_;  // while something is outside
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
   root* roots_ = nullptr;
@@ -339,33 +457,76 @@ class loop {
   std::uint64_t seed_ = 0;
   std::vector<heap_entry> timers_;
   std::uint64_t next_order_ = 0;
-  std::optional<asio::steady_timer> timer_;  // none any more once the context goes
+  std::optional<asio::steady_timer> timer_;  // none before the first timer, nor once the context goes
   clock::time_point armed_for_{};
   bool armed_ = false;
+  std::size_t waits_ = 0;  // handlers of timer_ that have not run
   drain_memory drain_memory_;
 };
 
-/// Ties a loop to its context, and destroys the trees that are left when the context goes.
+/// The loops of a context. It destroys the trees that are left when the context goes.
 class loop_service : public asio::execution_context::service {
  public:
   using key_type = loop_service;
   static inline asio::execution_context::id id;
-  explicit loop_service(asio::execution_context& context)
-      : service(context), loop_(std::make_unique<loop>(static_cast<asio::io_context&>(context))) {}
-  loop& get() noexcept { return *loop_; }
+  explicit loop_service(asio::execution_context& context) : service(context) {}
+
+  loop& of(asio::io_context& context) {
+    const std::scoped_lock lock(mutex_);
+    if (!main_) main_ = std::make_unique<loop>(*this, context);
+    return *main_;
+  }
+  loop::entry of(const asio::any_io_executor& executor) {
+    const std::scoped_lock lock(mutex_);
+    if (main_ && main_->belongs_to(executor)) return loop::entry(*main_);
+    for (const auto& l : others_)
+      if (l->belongs_to(executor)) return loop::entry(*l);
+    others_.push_back(std::make_unique<loop>(*this, executor));
+    others_.back()->place_ = others_.size() - 1;
+    others_.back()->closed_ = closed_;
+    return loop::entry(*others_.back());
+  }
+  /// Destroys a loop that has nothing left to do, unless somebody is about to give it something.
+  bool retire(loop& l) noexcept {
+    std::unique_ptr<loop> retired;
+    const std::scoped_lock lock(mutex_);
+    while (l.pushers_.load() != 0) std::this_thread::yield();  // for a few instructions of another thread
+    if (l.entries_.load() != 0 || l.scheduled_.load() || l.has_arrivals()) return false;
+    const std::size_t place = l.place_;
+    retired = std::move(others_[place]);
+    if (place + 1 != others_.size()) {
+      others_[place] = std::move(others_.back());
+      others_[place]->place_ = place;
+    }
+    others_.pop_back();
+    return true;
+  }
 
   /// A handler that somebody keeps beyond its context still points to the loop and to its frame, and the frame may own
   /// sockets of the context that is gone: both are left alone for ever.
   ~loop_service() override {
-    if (loop_->busy_with_operations())
-      loop_.release()->outlives_context();
-    else
-      loop_->shut_down();  // for what a handler's destructor has spawned since
+    shut_down_all();  // for what a handler's destructor has spawned since
+    if (main_) forget(main_);
+    for (auto& l : others_) forget(l);
   }
 
  private:
-  void shutdown() noexcept override { loop_->shut_down(); }
-  std::unique_ptr<loop> loop_;
+  void shutdown() noexcept override {
+    closed_ = true;
+    shut_down_all();
+  }
+  void shut_down_all() noexcept {
+    if (main_) main_->shut_down();
+    for (std::size_t i = 0; i != others_.size(); ++i) others_[i]->shut_down();  // a destructor may add one more
+  }
+  static void forget(std::unique_ptr<loop>& l) noexcept {
+    if (l->busy_with_operations()) l.release()->outlives_context();
+  }
+
+  std::mutex mutex_;
+  bool closed_ = false;
+  std::unique_ptr<loop> main_;  // of the executor of an io_context
+  std::vector<std::unique_ptr<loop>> others_;
 };
 
 // ---- leaves
@@ -413,21 +574,29 @@ inline void timer_leaf::remove_from_timers() noexcept {
 // ---- roots
 // -----------------------------------------------------------------------------------------------------------
 
-inline void root::start(frame& body) {
+inline void root::start(frame& body) noexcept {
   body_ = &body;
   body.owner = this;
   body.scope = &scope_;
+  waiter = &body;
+  loop& l = *scope_.loop;
+  if (l.here())
+    arrive();
+  else
+    l.push(*this);
+}
+
+inline void root::arrive() noexcept {
   loop& l = *scope_.loop;
   next_root_ = l.roots_;
   previous_root_ = &l.roots_;
   if (next_root_) next_root_->previous_root_ = &next_root_;
   l.roots_ = this;
-  waiter = &body;
-  state_ = woken;
-  if (l.closed_ || l.ending_) {  // it never starts
-    scope_.state = l.closed_ ? scope::abandoned : scope::stopping;
-    state_ = stopped;
-  }
+  if (l.closed())
+    scope_.state = scope::abandoned;
+  else if (l.ending_)
+    scope_.state = scope::stopping;
+  state_ = scope_.state == scope::running ? woken : stopped;  // stopped: it never starts
   l.queue(*this);
 }
 
@@ -458,28 +627,118 @@ inline step root::child_ended(frame& body, fate how) noexcept {
 // ---- the loop
 // --------------------------------------------------------------------------------------------------------
 
-inline loop& loop::of(asio::io_context& context) { return asio::use_service<loop_service>(context).get(); }
+/// All loops of the process, so that a primitive can ask whether the one that it remembers is still there.
+struct loops_alive {
+  std::mutex mutex;
+  loop* first = nullptr;
+  std::uint64_t last_number = 0;
 
+  static loops_alive& get() noexcept {
+    static loops_alive& all = *new loops_alive;  // for loops that outlive static objects
+    return all;
+  }
+};
+
+inline loop::loop(loop_service& service, const asio::any_io_executor& given, bool goes_when_idle)
+    : service_(&service), given_(given), goes_when_idle_(goes_when_idle) {
+  loops_alive& all = loops_alive::get();
+  const std::scoped_lock lock(all.mutex);
+  number_ = ++all.last_number;
+  next_alive_ = all.first;
+  previous_alive_ = &all.first;
+  if (next_alive_) next_alive_->previous_alive_ = &next_alive_;
+  all.first = this;
+}
+
+inline loop::~loop() {
+  while (pushers_.load() != 0) std::this_thread::yield();
+  const std::scoped_lock lock(loops_alive::get().mutex);
+  *previous_alive_ = next_alive_;
+  if (next_alive_) next_alive_->previous_alive_ = previous_alive_;
+}
+
+inline bool loop::is_apart_from(const loop& l, std::uint64_t number) noexcept {
+  loops_alive& all = loops_alive::get();
+  const std::scoped_lock lock(all.mutex);
+  for (const loop* other = all.first; other; other = other->next_alive_)
+    if (other->number_ == number) return !other->belongs_to(l.executor_);
+  return false;
+}
+
+inline loop& loop::of(asio::io_context& context) { return asio::use_service<loop_service>(context).of(context); }
+
+inline loop::entry loop::of(const asio::any_io_executor& executor) {
+  if (loop* l = current(); l && l->belongs_to(executor)) return entry(*l);
+  // Executors that differ in these properties only are the same here.
+  const asio::any_io_executor plain =
+      asio::prefer(asio::prefer(asio::prefer(executor, asio::execution::blocking.possibly),
+                                asio::execution::relationship.fork),
+                   asio::execution::outstanding_work.untracked);
+  asio::execution_context& context = asio::query(plain, asio::execution::context);
+  loop_service& service = asio::use_service<loop_service>(context);
+  if (plain.target_type() == typeid(asio::io_context::executor_type))
+    return entry(service.of(static_cast<asio::io_context&>(context)));
+  return service.of(plain);
+}
+
+/// A drain is posted unless one is already.
 inline void loop::schedule() noexcept {
-  if (scheduled_ || virtual_ || closed_) return;
-  scheduled_ = true;
-  asio::post(context_->get_executor(), drain_handler{this});
+  if (!virtual_ && !closed()) post_drain();
+}
+inline void loop::post_drain() noexcept {
+  if (!scheduled_.exchange(true)) post_drain_(*this);
+}
+
+inline void loop::push(arrival& a) noexcept {
+  pushers_.fetch_add(1);
+  arrival* head = inbox_.load(std::memory_order_relaxed);
+  do a.next_arrival_ = head;
+  while (!inbox_.compare_exchange_weak(head, &a));
+  if (closed_.load())
+    inbox_.notify_all();  // shut_down waits
+  else if (!head)
+    post_drain();  // whoever found it empty; under simulate this only wakes the context
+  pushers_.fetch_sub(1);
+}
+
+inline void loop::collect() noexcept {
+  if (!has_arrivals()) return;
+  arrival* first = nullptr;
+  for (arrival* a = inbox_.exchange(nullptr); a;) {  // latest first
+    arrival* next = a->next_arrival_;
+    a->next_arrival_ = first;
+    first = a;
+    a = next;
+  }
+  while (first) {
+    arrival& a = *first;
+    first = a.next_arrival_;
+    a.arrive();
+  }
+}
+
+inline void loop::leave() noexcept {
+  if (!goes_when_idle_) return;
+  pushers_.fetch_add(1);
+  if (entries_.fetch_sub(1) == 1 && !here() && !closed()) post_drain();  // it may have waited for that to go
+  pushers_.fetch_sub(1);
 }
 
 inline void loop::drain() noexcept {
-  if (closed_ || running_) return;
+  if (closed() || running_ || virtual_) return;
   if (std::exchange(reported_idle_, false) && observer_) observer_->on_work();
   {
     running_here here(*this);
     batch_time_ = real_now();
     std::size_t budget = batch;
     do {
+      collect();
       while (budget != 0 && !ready_.empty()) {
         --budget;
         run_entry(next_entry());
       }
       if (!timers_.empty()) fire_timers(real_now());
-    } while (budget != 0 && !ready_.empty());
+    } while (budget != 0 && has_ready());
   }
   if (!ready_.empty()) return schedule();
   arm_timer();
@@ -491,6 +750,7 @@ inline void loop::drain() noexcept {
     reported_idle_ = true;
     observer_->on_idle();
   }
+  if (may_go()) service_->retire(*this);  // nothing may come after this
 }
 
 inline leaf& loop::next_entry() noexcept {
@@ -577,23 +837,47 @@ inline void loop::stop_children_of(stop_target& g) noexcept {
 inline void loop::operation_ended(leaf& l, bool counts) noexcept {
   operations_ -= counts;
   ready_.push_back(l);
-  if (!running_ && !virtual_) drain();  // virtual: simulate looks at the queue itself
+  if (!running_) drain();
 }
 
 inline void loop::operation_lost(leaf& l, bool counts) noexcept {
   operations_ -= counts;
   queue(l);  // from a destructor, so nothing runs here
-  if (closed_ && !running_ && operations_ == 0 && context_) abandon_all();
+  if (closed() && !running_ && operations_ == 0 && service_) abandon_all();
 }
 
 inline void loop::operation_dropped() noexcept {
-  if (--operations_ == 0 && context_) abandon_all();
+  if (--operations_ == 0 && service_) abandon_all();
+}
+
+inline void loop::outside_begins() {
+  if (outside_ == 0) work_.emplace(executor_);
+  ++outside_;
+  ++operations_;
+}
+
+inline void loop::outside_ended() noexcept {
+  --operations_;
+  if (--outside_ == 0) work_.reset();
 }
 
 inline void loop::shut_down() noexcept {
-  closed_ = true;
+  closed_.store(true);
   observer_ = nullptr;
   timer_.reset();
+  {
+    running_here here(*this);
+    collect();
+    for (leaf* l = joined_.empty() ? nullptr : &joined_.front(); l;) {
+      leaf* next = joined_.next(*l);
+      l->stop(stop_mode::ask);
+      l = next;
+    }
+    while (!joined_.empty()) {
+      inbox_.wait(nullptr);
+      collect();
+    }
+  }
   if (operations_ == 0) abandon_all();
 }
 
@@ -616,20 +900,23 @@ inline void loop::abandon_all() noexcept {
   running_here here(*this);
   for (bool some_left = true; some_left;) {  // a destructor may spawn one more
     for (root* r = roots_; r; r = r->next_root_) r->stop(stop_mode::abandon);
+    collect();
     some_left = !ready_.empty();
     while (!ready_.empty()) run_entry(ready_.front());
   }
+  given_ = executor_ = nullptr;  // a strand must go before the service that it belongs to
 }
 
 inline void loop::abandon(root& r) noexcept {
   running_here here(*this);
   r.stop(stop_mode::abandon);
-  while (!ready_.empty()) run_entry(ready_.front());
+  for (collect(); !ready_.empty(); collect()) run_entry(ready_.front());
 }
 
 inline bool loop::run_one() noexcept {
-  if (ready_.empty()) return false;
   running_here here(*this);
+  collect();
+  if (ready_.empty()) return false;
   run_entry(next_entry());
   return true;
 }
@@ -638,6 +925,7 @@ inline bool loop::run_one() noexcept {
 // -------------------------------------------------------------------
 
 inline void loop::reserve_timer() {
+  if (!timer_ && !virtual_) timer_.emplace(executor_);
   if (timers_.size() == timers_.capacity()) timers_.reserve(timers_.empty() ? 16 : 2 * timers_.size());
 }
 
@@ -697,7 +985,7 @@ inline void loop::fire_timers(clock::time_point now) noexcept {
 }
 
 inline void loop::arm_timer() noexcept {
-  if (virtual_ || closed_ || timers_.empty()) return;
+  if (virtual_ || closed() || timers_.empty()) return;
   const clock::time_point due = timers_.front().due;
   if (armed_ && armed_for_ <= due) return;  // it fires in time; should it fire early, it is armed again
   armed_ = true;
@@ -706,10 +994,11 @@ inline void loop::arm_timer() noexcept {
       std::chrono::duration_cast<std::chrono::steady_clock::duration>(due.time_since_epoch())));
   try {
     timer_->async_wait([this](const error_code& error) {
-      if (error) return;
-      armed_ = false;
-      drain();
+      --waits_;
+      if (!error) armed_ = false;
+      if (!error || may_go()) drain();
     });
+    ++waits_;
   } catch (...) {  // no memory for the wait: look at the clock again and again, which needs none
     armed_ = false;
     schedule();
