@@ -56,7 +56,7 @@ has() {
     compiler) find_compiler ;;
     cmake) command -v cmake && printf '3.22\n%s\n' "$(cmake --version | sed -n 's/^cmake version //p')" | sort -V -C ;;
     builder) command -v ninja || command -v make ;;
-    asio) version_at_least asio/version.hpp ASIO_VERSION 102200 ;;
+    asio) version_at_least asio/version.hpp ASIO_VERSION 102201 ;;
     boost) find_header boost/pfr.hpp && version_at_least boost/version.hpp BOOST_VERSION 108100 ;;
     catch2) find_header catch2/catch_all.hpp || find_header catch2/catch.hpp ;;
     clang) echo 'int main() {}' | clang++-19 -fsanitize=address -x c++ - -o /dev/null ;;
@@ -69,7 +69,7 @@ packages_by_system() {
     compiler) echo "a C++20 compiler, g++ 12 or clang 16 or later (named by CXX, if that is set)|g++|gcc-c++|gcc|gcc" ;;
     cmake) echo "CMake 3.22 or later|cmake|cmake|cmake|cmake" ;;
     builder) echo "Ninja or make|ninja-build|ninja-build|ninja|ninja" ;;
-    asio) echo "standalone Asio 1.22 or later|libasio-dev|asio-devel|asio|asio" ;;
+    asio) echo "standalone Asio 1.22.1 or later|libasio-dev|asio-devel|asio|asio" ;;
     boost) echo "the headers of Boost 1.81 or later|libboost-dev (Debian 12: libboost1.81-dev)|boost-devel|boost|boost" ;;
     catch2) echo "Catch2 2.13 or later|catch2|catch-devel|catch2|catch2" ;;
   esac
