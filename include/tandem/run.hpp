@@ -186,13 +186,18 @@ class main_root : public root {
   bool was_stopped() const noexcept { return fate_ == fate::stopped; }
   void stop_nothing_at_end() noexcept { stop_at_end_ = nullptr; }
   /// Other threads may run the context as well, and the task may end on one of them.
-  void wake_at_end(asio::io_context& context) { waker_.emplace(context); }
+  void wake_at_end(asio::io_context& context) {
+    runner_has_seen_ = std::make_shared<std::atomic<bool>>(false);
+    waker_.emplace(context, runner_has_seen_);
+  }
   /// The run was given up before the tree had ended: from now on the root looks after itself.
   void outlive_run() noexcept { orphaned_ = true; }
 
  protected:
   main_root(loop& l, asio::io_context* stop_at_end) noexcept : root(l), stop_at_end_(stop_at_end) {}
-  virtual ~main_root() = default;
+  virtual ~main_root() {
+    if (runner_has_seen_) *runner_has_seen_ = true;
+  }
   virtual void keep_result(frame& body) noexcept = 0;
 
  private:
@@ -207,12 +212,12 @@ class main_root : public root {
     if (wake) (*wake)();
   }
 
-  /// A handler that is posted until the thread of the runner has run one.
+  /// A handler that is posted until the thread of the runner has run one, or has noticed by itself.
   class waker {
    public:
-    explicit waker(asio::io_context& c) : context_(&c) {}
+    waker(asio::io_context& c, std::shared_ptr<std::atomic<bool>> seen) : context_(&c), seen_(std::move(seen)) {}
     void operator()() const noexcept {
-      if (std::this_thread::get_id() == runner_) return;
+      if (*seen_ || std::this_thread::get_id() == runner_) return;
       try {
         asio::post(*context_, *this);
       } catch (...) {
@@ -222,10 +227,12 @@ class main_root : public root {
 
    private:
     asio::io_context* context_;
+    std::shared_ptr<std::atomic<bool>> seen_;
     std::thread::id runner_ = std::this_thread::get_id();
   };
 
   asio::io_context* stop_at_end_;
+  std::shared_ptr<std::atomic<bool>> runner_has_seen_;
   std::optional<waker> waker_;
   fate fate_ = fate::stopped;
   std::atomic<bool> ended_{false};

@@ -1,10 +1,11 @@
 // tandem/threads.hpp: work that runs elsewhere: to_thread for what blocks, on for another executor.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, task.hpp, use_task.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, use_task.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
+#include "exceptions.hpp"
 #include "task.hpp"
 #include "use_task.hpp"
 
@@ -167,16 +168,17 @@ class call_awaitable final : public arrival {
  public:
   using value_type = typename Call::value_type;
   explicit call_awaitable(std::shared_ptr<Call> c) noexcept : call_(std::move(c)) {}
-  call_awaitable(call_awaitable&& o) noexcept : arrival(std::move(o)), call_(std::move(o.call_)) {}
+  call_awaitable(call_awaitable&& o) noexcept
+      : arrival(std::move(o)), call_(std::move(o.call_)), spent_(std::exchange(o.spent_, true)) {}
   ~call_awaitable() = default;
 
   const char* what() const noexcept override { return "to_thread"; }
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
-    if (!call_ || posted_) throw std::logic_error("tandem: awaiting a to_thread that was moved from, or awaited before");
+    if (spent_) throw std::logic_error("tandem: awaiting a to_thread that was moved from, or awaited before");
     loop& l = *f.scope->loop;
     if (!park(f)) return true;
-    posted_ = true;
+    spent_ = true;
     try {
       l.outside_begins();
       call_->attach(*this, l);
@@ -216,7 +218,7 @@ class call_awaitable final : public arrival {
     l.queue(*this);
   }
   std::shared_ptr<Call> call_;
-  bool posted_ = false;
+  bool spent_ = false;
   bool stop_asked_ = false;
 };
 
@@ -240,11 +242,11 @@ template <class T>
 class on_awaitable final : public arrival {
  public:
   using value_type = T;
-  on_awaitable(loop::entry other, task<T> t) : child_(*other, *this), other_(other), task_(std::move(t)) {
+  on_awaitable(loop::entry other, task<T> t) : other_(std::move(other)), task_(std::move(t)) {
     if (!task_) throw_empty_task();
   }
   on_awaitable(on_awaitable&& o) noexcept
-      : arrival(std::move(o)), child_(**o.other_, *this), other_(o.other_), task_(std::move(o.task_)) {}
+      : arrival(std::move(o)), other_(std::exchange(o.other_, std::nullopt)), task_(std::move(o.task_)) {}
   ~on_awaitable() = default;
 
   const char* what() const noexcept override { return "on"; }
@@ -263,7 +265,7 @@ class on_awaitable final : public arrival {
         throw;
       }
     }
-    child_.begin(*task_.release());
+    child_.emplace(**other_, *this).begin(*task_.release());
     return true;
   }
   T await_resume() {
@@ -273,7 +275,7 @@ class on_awaitable final : public arrival {
   }
   void stop(stop_mode m) noexcept override {
     if (!waiting()) return;
-    if (m == stop_mode::abandon && !elsewhere_) return child_.stop(m);
+    if (m == stop_mode::abandon && !elsewhere_) return child_->stop(m);
     if (std::exchange(stop_asked_, true)) return;
     unsigned char expected = running;
     if (fate_.compare_exchange_strong(expected, stop_sent)) (*other_)->push(message_);
@@ -314,7 +316,7 @@ class on_awaitable final : public arrival {
     if (child_is_over_)
       go_home();
     else
-      (*other_)->ask_to_stop(child_);
+      (*other_)->ask_to_stop(*child_);
   }
   void go_home() noexcept {
     other_.reset();  // its context may go while this frame is still there
@@ -328,9 +330,9 @@ class on_awaitable final : public arrival {
     home_->queue(*this);
   }
 
-  child child_;
-  message message_{*this};
   std::optional<loop::entry> other_;
+  std::optional<child> child_;
+  message message_{*this};
   loop* home_ = nullptr;
   task<T> task_;
   detail::result<T> result_;

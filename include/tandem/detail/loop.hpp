@@ -32,6 +32,7 @@
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 class loop_service;
+struct loops_alive;
 
 /// A wait_node that other code wakes, and that the loop has in its queue then: a timer, a waiter of a semaphore, a
 /// group whose last child has ended. While it waits it may be linked into a list of whoever will wake it.
@@ -197,9 +198,14 @@ class loop {
   class entry {
    public:
     explicit entry(loop& l) noexcept : loop_(&l) { l.enter(); }
-    entry(const entry& o) noexcept : loop_(o.loop_) { loop_->enter(); }
-    entry& operator=(const entry&) = delete;
-    ~entry() { loop_->leave(); }
+    entry(const entry& o) noexcept : loop_(o.loop_) {
+      if (loop_) loop_->enter();
+    }
+    entry(entry&& o) noexcept : loop_(std::exchange(o.loop_, nullptr)) {}
+    entry& operator=(entry) = delete;
+    ~entry() {
+      if (loop_) loop_->leave();
+    }
     loop& operator*() const noexcept { return *loop_; }
     loop* operator->() const noexcept { return loop_; }
 
@@ -297,6 +303,7 @@ class loop {
   friend class root;
   friend class timer_leaf;
   friend class loop_service;
+  friend struct loops_alive;
 
   loop(loop_service& service, const asio::any_io_executor& given, bool goes_when_idle);
   template <class Serial>
@@ -637,6 +644,7 @@ struct loops_alive {
     static loops_alive& all = *new loops_alive;  // for loops that outlive static objects
     return all;
   }
+  static const loop* next(const loop& l) noexcept { return l.next_alive_; }
 };
 
 inline loop::loop(loop_service& service, const asio::any_io_executor& given, bool goes_when_idle)
@@ -863,6 +871,7 @@ inline void loop::outside_ended() noexcept {
 
 inline void loop::shut_down() noexcept {
   closed_.store(true);
+  while (pushers_.load() != 0) std::this_thread::yield();  // they may still hold the executor
   observer_ = nullptr;
   timer_.reset();
   {
