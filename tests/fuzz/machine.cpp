@@ -1,0 +1,517 @@
+// tests/fuzz/machine.cpp: bytes as programs over the machine, run on virtual time and compared with a model.
+//
+// A program is a tree of nodes of the kinds in program.hpp. `play`, below, runs it with tandem, one coroutine a node;
+// model.hpp computes how it must end. Both write a log, and the logs must be equal, whatever the order of the ready
+// coroutines (`seed`) and wherever the program is stopped. Where the contract leaves open what happens, because two
+// events of one instant decide it by their order, the model says so, and only the laws in `mark`, `world` and `run` are
+// left. They hold for every program, also when its context is destroyed in the middle.
+//
+// A new primitive takes three steps: a row in TANDEM_FUZZ_KINDS, a case in `play`, a case in `model::act`. One whose
+// order of service is not modelled yet returns `exact = false` there; the laws check it all the same.
+#include <tandem/cancel.hpp>
+#include <tandem/gather.hpp>
+#include <tandem/run.hpp>
+
+#include "driver.hpp"
+#include "model.hpp"
+#include "program.hpp"
+
+#include TANDEM_ASIO_HEADER(bind_cancellation_slot.hpp)
+#include TANDEM_ASIO_HEADER(cancellation_signal.hpp)
+#include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(post.hpp)
+
+#include <cstdint>
+#include <cstdio>
+#include <deque>
+#include <exception>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fuzz {
+namespace {
+
+namespace asio = tandem::asio;
+using tandem::clock;
+using tandem::return_exceptions;
+using tandem::task;
+
+/// An object that knows how many of it exist. One that was moved from no longer counts.
+class counted {
+ public:
+  counted() noexcept { ++live; }
+  counted(counted&& o) noexcept : counts_(std::exchange(o.counts_, false)) {}
+  counted& operator=(counted&&) = delete;
+  ~counted() { live -= counts_; }
+  static inline long live = 0;
+
+ private:
+  bool counts_ = true;
+};
+
+/// What every coroutine gives: it moves only, and cannot be made from nothing.
+struct item : counted {
+  explicit item(std::uint32_t c) noexcept : code(c) {}
+  std::uint32_t code;
+};
+
+struct failure : std::exception {
+  explicit failure(std::uint32_t c) noexcept : code(c) {}
+  std::uint32_t code;
+};
+
+std::uint32_t code_of(const std::exception_ptr& e);
+
+std::vector<std::uint32_t> codes_of(const tandem::exception_group& g) {
+  std::vector<std::uint32_t> codes;
+  for (const auto& one : g.exceptions()) codes.push_back(code_of(one));
+  return codes;
+}
+std::uint32_t code_of(const std::exception_ptr& e) {
+  try {
+    std::rethrow_exception(e);
+  } catch (const failure& f) {
+    return f.code;
+  } catch (const tandem::timed_out&) {
+    return late;
+  } catch (const tandem::cancelled&) {
+    return was_cancelled;
+  } catch (const tandem::exception_group& g) {
+    return group_of(codes_of(g));
+  } catch (const std::exception& x) {
+    broken(std::string("nobody throws this: ") + x.what());
+  }
+}
+std::uint32_t code_of(const item& i) { return i.code; }
+std::uint32_t code_of(const tandem::outcome<item>& o) { return o ? o.value().code : code_of(o.error()); }
+
+template <class Results>
+std::uint32_t mix_all(std::uint32_t v, const Results& results) {
+  for (const auto& r : results) v = mix(v, code_of(r));
+  return v;
+}
+
+class mark;
+class world;
+/// `to_its_end`: nothing may stop it but the end of the context.
+task<item> play(const node& n, world& w, mark* parent, bool to_its_end = false);
+
+/// What one run of a program shares.
+class world {
+ public:
+  asio::io_context* context = nullptr;
+  std::vector<entry> log;
+  bool closing = false;  // the context goes: no coroutine may run any more
+
+  long now() {
+    const long t = static_cast<long>(clock::now().time_since_epoch() / std::chrono::seconds(1));
+    check(t >= last_, "time never goes back");
+    return last_ = t;
+  }
+  /// Spawns `n` as a tree. Gives its number.
+  std::size_t spawn(const node& n) {
+    tree& t = trees_.emplace_back();
+    auto handler = [this, &n, &t, here = counted()](std::exception_ptr e, std::optional<item> v) {
+      check(++t.calls == 1, "a handler is called once");
+      check(!closing, "no handler is called while the context goes");
+      check(v.has_value() == !e, "a handler gets a value or an error");
+      const std::uint32_t code = e ? code_of(e) : v->code;
+      const bool stopped = e && code == was_cancelled;
+      check(!stopped || t.stop_asked, "a tree is cancelled only if somebody asked");
+      const how end = stopped ? how::stopped : e ? how::failed : how::value;
+      log.push_back({n.number, true, end, stopped ? 0 : code, now()});
+    };
+    tandem::spawn(*context, play(n, *this, nullptr), asio::bind_cancellation_slot(t.signal.slot(), std::move(handler)));
+    return trees_.size() - 1;
+  }
+  void stop(std::size_t i) {
+    tree& t = trees_[i % trees_.size()];
+    t.stop_asked = true;
+    t.signal.emit(asio::cancellation_type::terminal);
+  }
+  void stop_after(std::size_t i, long delay) {
+    auto later = [](world& w, std::size_t which, long d) -> task<> {
+      co_await tandem::sleep_for(std::chrono::seconds(d));
+      w.stop(which);
+    };
+    tandem::spawn(*context, later(*this, i, delay), asio::detached);
+  }
+  void check_handlers() const {
+    for (const tree& t : trees_) check(t.calls == 1 || closing, "each spawn has its handler called");
+  }
+
+ private:
+  struct tree {
+    asio::cancellation_signal signal;
+    int calls = 0;
+    bool stop_asked = false;
+  };
+  std::deque<tree> trees_;
+  long last_ = 0;
+};
+
+/// In the frame of every coroutine of the program: logs its ending, and knows the laws that hold for any node.
+class mark : counted {
+ public:
+  mark(world& w, const node& n, mark* parent, bool to_its_end)
+      : world_(w), node_(n), parent_(parent), to_its_end_(to_its_end) {
+    check(!w.closing, "no coroutine starts while the context goes");
+    if (parent) check(++parent->live_ <= parent->at_a_time, "not more children at a time than allowed");
+  }
+  mark(const mark&) = delete;
+  ~mark() {
+    if (!ended_) ends(how::stopped, 0);
+    if (parent_) parent_->child_ended(*this);
+  }
+
+  unsigned at_a_time = 1;  // children that may be under way
+  long due = 0;            // before then there is no timed_out
+
+  item returns(std::uint32_t v) {
+    ends(how::value, v);
+    return item(v);
+  }
+  void fails(const std::exception_ptr& e) {
+    const std::uint32_t code = code_of(e);
+    ends(how::failed, code);
+    if (failures_.empty()) {
+      const bool is_late = code == late && (node_.what == kind::timeout || node_.what == kind::deadline);
+      check(!is_late || (world_.now() >= due && some_stopped_), "timed_out is not thrown before its time");
+      check(is_late || node_.what == kind::fail, "a failure comes from where it was thrown");
+    } else if (!node_.gives_outcomes()) {
+      check(code == group_of(failures_), "a scope throws the failures of its children");
+      check_order(e);
+    }
+  }
+  /// Of the function of a fan-out. It counts like a child's.
+  failure element_fails(unsigned i) {
+    failures_.push_back(of_element + i);
+    return failure(of_element + i);
+  }
+  /// After a wait that began when a stop had been asked for, or had not.
+  void resumed(bool stop_was_asked) const { check(!stop_was_asked, "no wait of a stopped scope ends well"); }
+  /// By a clean-up.
+  void sees(const tandem::ending& e) const {
+    const how last = e.stopped() ? how::stopped : e.failed() ? how::failed : how::value;
+    check(children_ == 0 || last == last_, "a clean-up is told how the body ended");
+    check(live_ == 0, "a body's frames are gone before its clean-up starts");
+  }
+
+ private:
+  void ends(how h, std::uint32_t code) {
+    ended_ = true;
+    end_ = h, code_ = code;
+    check(live_ == 0, "no child outlives its scope");
+    if (world_.closing) return check(h == how::stopped, "no coroutine is resumed while the context goes");
+    check(h != how::stopped || !to_its_end_, "a shielded child, or a clean-up, runs to its end");
+    const kind k = node_.what;
+    if (!failures_.empty() && !node_.gives_outcomes())
+      check(h == how::failed || (h == how::value && k == kind::try_catch), "no failure vanishes");
+    if (some_stopped_) check(h != how::value || k == kind::try_timeout, "no value comes from a stopped child");
+    if (k == kind::finally || k == kind::shield) check(shielded_ == 1, "what is shielded, or a clean-up, runs once");
+    if (k == kind::with_resource) check(shielded_ == acquired_, "what was acquired is released once");
+    world_.log.push_back({node_.number, false, h, code, world_.now()});
+  }
+  void child_ended(const mark& child) {
+    --live_;
+    if (world_.closing) return;
+    if (++children_ == 1 && child.end_ == how::value) acquired_ = 1;
+    shielded_ += child.to_its_end_;
+    last_ = child.end_;
+    some_stopped_ |= last_ == how::stopped;
+    if (last_ == how::failed) failures_.push_back(child.code_);
+  }
+  void check_order(const std::exception_ptr& e) const {
+    if (failures_.size() == 1) return;
+    try {
+      std::rethrow_exception(e);
+    } catch (const tandem::exception_group& g) {
+      check(codes_of(g) == failures_, "failures are in the order in which they happened");
+    } catch (...) {
+      broken("several failures are a group");
+    }
+  }
+
+  world& world_;
+  const node& node_;
+  mark* parent_;
+  bool to_its_end_;
+  bool ended_ = false;
+  how end_ = how::stopped, last_ = how::value;  // its own; of the child that ended last
+  std::uint32_t code_ = 0;
+  unsigned live_ = 0, children_ = 0, shielded_ = 0, acquired_ = 0;
+  bool some_stopped_ = false;
+  std::vector<std::uint32_t> failures_;  // of children, in the order in which they ended
+};
+
+// ---- the interpreter -----------------------------------------------------------------------------------------------
+
+task<item> nested(unsigned depth, const node& n, world& w, mark* parent) {
+  if (depth == 0) co_return co_await play(n, w, parent);
+  co_return co_await nested(depth - 1, n, w, parent);
+}
+
+task<> without_value(task<item> t) { co_await std::move(t); }
+
+task<item> play(const node& n, world& w, mark* parent, bool to_its_end) {
+  mark m(w, n, parent, to_its_end);
+  const std::uint32_t v = n.number;
+  const std::chrono::seconds d(n.seconds());
+  const bool stop_asked = co_await tandem::this_task::cancel_requested;
+  const auto child = [&](std::size_t i, bool shielded = false) { return play(n.children[i], w, &m, shielded); };
+  const auto children = [&] {
+    m.at_a_time = static_cast<unsigned>(n.children.size());
+    std::vector<task<item>> tasks;
+    for (std::size_t i = 0; i != n.children.size(); ++i) tasks.push_back(child(i));
+    return tasks;
+  };
+  const auto elements = [&] {
+    m.at_a_time = n.limit();
+    std::vector<unsigned> numbers(n.elements());
+    std::iota(numbers.begin(), numbers.end(), 0u);
+    return numbers;
+  };
+  const auto element = [&](unsigned i) {
+    if (i == n.throws_at()) throw m.element_fails(i);
+    return child(i % 2);
+  };
+  const auto clean_up = [&](const tandem::ending& e) { return m.sees(e), child(1, true); };
+  const auto use = [&](item&) { return child(1); };
+  const auto release = [&](item&, const tandem::ending& e) { return m.sees(e), child(2, true); };
+  try {
+    switch (n.what) {
+      case kind::value:
+        co_return m.returns(v);
+      case kind::fail:
+        throw failure(v);
+      case kind::sleep:
+        co_await tandem::sleep_for(d);
+        m.resumed(stop_asked);
+        co_return m.returns(v);
+      case kind::sleep_until:
+        co_await tandem::sleep_until(clock::time_point(2 * d));
+        m.resumed(stop_asked);
+        co_return m.returns(v);
+      case kind::yield:
+        co_await tandem::yield();
+        m.resumed(stop_asked);
+        co_return m.returns(v);
+      case kind::post:
+        co_await asio::post(*w.context, tandem::use_task);
+        co_return m.returns(v);
+      case kind::stop:  // of a tree that was spawned; 0 is the whole program
+        w.stop(n.a);
+        co_return m.returns(v);
+      case kind::call:
+        co_return m.returns(mix(v, (co_await child(0)).code));
+      case kind::deep:  // deeper than children are started on one stack
+        co_return m.returns(mix(v, (co_await nested(70 + n.a % 8, n.children[0], w, &m)).code));
+      case kind::try_catch: {
+        std::uint32_t code;
+        try {
+          code = (co_await child(0)).code;
+        } catch (...) {
+          code = code_of(std::current_exception());
+        }
+        co_return m.returns(mix(v, code));
+      }
+      case kind::timeout:
+        m.due = w.now() + n.seconds();
+        co_return m.returns(mix(v, (co_await tandem::timeout(d, child(0))).code));
+      case kind::try_timeout: {
+        const auto r = co_await tandem::try_timeout(d, child(0));
+        co_return m.returns(mix(v, r ? r->code : late));
+      }
+      case kind::deadline:
+        m.due = 2 * n.seconds();
+        co_return m.returns(mix(v, (co_await tandem::deadline(clock::time_point(2 * d), child(0))).code));
+      case kind::shield:
+        co_return m.returns(mix(v, (co_await tandem::shield(child(0, true))).code));
+      case kind::on:
+        co_return m.returns(mix(v, (co_await tandem::on(*w.context, child(0))).code));
+      case kind::await_spawned: {
+        const auto r = co_await tandem::spawn(*w.context, child(0), tandem::use_task);
+        co_return m.returns(mix(v, r.value().code));
+      }
+      case kind::spawn:
+        w.spawn(n.children[0]);
+        co_return m.returns(v);
+      case kind::spawn_and_stop:
+        w.stop_after(w.spawn(n.children[0]), n.seconds());
+        co_return m.returns(v);
+      case kind::finally:
+        co_return m.returns(mix(v, (co_await tandem::finally(child(0), clean_up)).code));
+      case kind::with_resource:
+        co_return m.returns(mix(v, (co_await tandem::with_resource(child(0), use, release)).code));
+      case kind::sequence: {
+        std::uint32_t sum = v;
+        for (std::size_t i = 0; i != n.children.size(); ++i) sum = mix(sum, (co_await child(i)).code);
+        co_return m.returns(sum);
+      }
+      case kind::gather: {
+        const auto results = co_await tandem::gather(children());
+        co_return m.returns(mix_all(v, results));
+      }
+      case kind::gather_void: {
+        std::vector<task<>> tasks;
+        for (auto& t : children()) tasks.push_back(without_value(std::move(t)));
+        co_await tandem::gather(std::move(tasks));
+        co_return m.returns(v);
+      }
+      case kind::gather_tuple: {
+        m.at_a_time = 3;
+        const auto results = co_await tandem::gather(child(0), child(1), child(2));
+        const auto& [x, y, z] = results;
+        co_return m.returns(mix(mix(mix(v, x.code), y.code), z.code));
+      }
+      case kind::gather_outcomes: {
+        const auto results = co_await tandem::gather(return_exceptions, children());
+        co_return m.returns(mix_all(v, results));
+      }
+      case kind::gather_two_outcomes: {
+        m.at_a_time = 2;
+        const auto results = co_await tandem::gather(return_exceptions, child(0), child(1));
+        const auto& [x, y] = results;
+        co_return m.returns(mix(mix(v, code_of(x)), code_of(y)));
+      }
+      case kind::transform: {
+        const auto results = co_await tandem::transform(elements(), element, {.limit = n.limit()});
+        co_return m.returns(mix_all(v, results));
+      }
+      case kind::transform_outcomes: {
+        const auto results = co_await tandem::transform(return_exceptions, elements(), element, {.limit = n.limit()});
+        co_return m.returns(mix_all(v, results));
+      }
+      case kind::for_each:
+        co_await tandem::for_each(elements(), element, {.limit = n.limit()});
+        co_return m.returns(v);
+    }
+  } catch (...) {
+    m.fails(std::current_exception());
+    throw;
+  }
+  std::abort();
+}
+
+// ---- one program, several ways -------------------------------------------------------------------------------------
+
+struct plan {
+  std::uint64_t seed = 0;
+  unsigned stop_before = 0;      // the program is stopped before this step, counted from 1; 0: never
+  unsigned stop_after = 0;       // the same after so many seconds; 0: never
+  unsigned destroy_after = ~0u;  // the context is destroyed after so many steps
+};
+
+struct observation {
+  std::vector<entry> log;
+  bool to_the_end = false;
+  std::optional<long> stopped_at;
+  bool operator==(const observation&) const = default;
+};
+
+long live_frames() {
+#if defined(TANDEM_PLAIN_FRAMES)
+  return tandem::detail::live_frames.load();
+#else
+  return 0;
+#endif
+}
+
+observation run(const node& program, const plan& p) {
+  const long frames = live_frames(), objects = counted::live;
+  observation seen;
+  {
+    world w;
+    {
+      asio::io_context context(1);
+      auto& loop = tandem::detail::loop::of(context);
+      loop.has_context_alone(context);
+      loop.simulate({}, p.seed);
+      tandem::detail::virtual_now() = loop.virtual_time();
+      w.context = &context;
+      w.spawn(program);
+      if (p.stop_after != 0) {
+        w.stop_after(0, p.stop_after);
+        seen.stopped_at = p.stop_after;
+      }
+      const auto goes_on = [&] { return loop.has_trees() || loop.has_ready(); };
+      for (unsigned steps = 0; goes_on() && steps != p.destroy_after;) {
+        check(steps < 1'000'000, "a program comes to its end");
+        if (loop.has_ready()) {
+          if (++steps == p.stop_before) {
+            w.stop(0);
+            seen.stopped_at = w.now();
+          }
+          loop.run_one();
+          continue;
+        }
+        if (context.stopped()) context.restart();
+        if (context.poll() == 0 && !loop.has_ready()) check(loop.advance(), "nobody waits for ever");
+      }
+      w.closing = goes_on();
+      tandem::detail::virtual_now() = nullptr;
+    }
+    w.check_handlers();
+    seen.to_the_end = !w.closing;
+    seen.log = std::move(w.log);
+  }
+  check(live_frames() == frames, "every frame is destroyed");
+  check(counted::live == objects, "every object is destroyed");
+  return seen;
+}
+
+unsigned long compared = 0, of_runs = 0;
+
+void compare_with_model(const node& program, const observation& seen) {
+  ++of_runs;
+  if (!seen.to_the_end) return;
+  model m;
+  const auto tree = [&](stop_at s) { return m.tree(program, 0, s); };
+  result expected = seen.stopped_at ? model::either(*seen.stopped_at, {}, tree) : tree({});
+  if (!expected.exact) return;
+  ++compared;
+  std::vector<entry> log = seen.log, missing, unforeseen;
+  std::sort(log.begin(), log.end());
+  std::sort(expected.log.begin(), expected.log.end());
+  if (log == expected.log) return;
+  std::set_difference(expected.log.begin(), expected.log.end(), log.begin(), log.end(), std::back_inserter(missing));
+  std::set_difference(log.begin(), log.end(), expected.log.begin(), expected.log.end(), std::back_inserter(unforeseen));
+  broken("the model expects\n" + text(missing) + " and not\n" + text(unforeseen));
+}
+
+observation observe(const node& program, const plan& p) {
+  running.text = text(program) + "\nseed " + std::to_string(p.seed) + ", stopped before step " +
+                 std::to_string(p.stop_before) + " or after " + std::to_string(p.stop_after) +
+                 " s (0: never), context destroyed after " + std::to_string(p.destroy_after) + " steps";
+  observation seen = run(program, p);
+  compare_with_model(program, seen);
+  return seen;
+}
+
+}  // namespace
+
+/// Three bytes say how to run the program: small ones leave it alone.
+void try_program(std::span<const std::uint8_t> bytes) {
+  parser in(bytes);
+  const unsigned seed = in.byte(), stop = in.byte(), destroy = in.byte();
+  plan p;
+  if (stop >= 192)
+    p.stop_after = 1 + stop % 16;
+  else if (stop >= 96)
+    p.stop_before = stop - 95;
+  if (destroy >= 128) p.destroy_after = destroy - 128;
+  const node program = in.tree();
+
+  observe(program, p);
+  p.seed = 1 + seed;
+  const observation shuffled = observe(program, p);
+  check(observe(program, p) == shuffled, "the same seed gives the same run");
+}
+
+void tell() { std::printf("%lu of %lu runs compared with the model\n", compared, of_runs); }
+
+}  // namespace fuzz

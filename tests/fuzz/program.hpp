@@ -1,0 +1,167 @@
+// tests/fuzz/program.hpp: what bytes mean as a program, and the log that says how it went.
+#pragma once
+
+#include <algorithm>
+#include <compare>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <iterator>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fuzz {
+
+// Name, fewest children, most children. What `node::a` means to each is said in machine.cpp.
+#define TANDEM_FUZZ_KINDS(X)   \
+  X(value, 0, 0)               \
+  X(fail, 0, 0)                \
+  X(sleep, 0, 0)               \
+  X(sleep_until, 0, 0)         \
+  X(yield, 0, 0)               \
+  X(post, 0, 0)                \
+  X(stop, 0, 0)                \
+  X(call, 1, 1)                \
+  X(deep, 1, 1)                \
+  X(try_catch, 1, 1)           \
+  X(timeout, 1, 1)             \
+  X(try_timeout, 1, 1)         \
+  X(deadline, 1, 1)            \
+  X(shield, 1, 1)              \
+  X(on, 1, 1)                  \
+  X(await_spawned, 1, 1)       \
+  X(spawn, 1, 1)               \
+  X(spawn_and_stop, 1, 1)      \
+  X(finally, 2, 2)             \
+  X(with_resource, 3, 3)       \
+  X(sequence, 0, 4)            \
+  X(gather, 0, 4)              \
+  X(gather_void, 0, 4)         \
+  X(gather_tuple, 3, 3)        \
+  X(gather_outcomes, 0, 4)     \
+  X(gather_two_outcomes, 2, 2) \
+  X(transform, 2, 2)           \
+  X(transform_outcomes, 2, 2)  \
+  X(for_each, 2, 2)
+
+#define TANDEM_FUZZ_NAME(name, fewest, most) name,
+#define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
+enum class kind : unsigned char { TANDEM_FUZZ_KINDS(TANDEM_FUZZ_NAME) };
+struct kind_row {
+  const char* name;
+  unsigned fewest, most;
+};
+inline constexpr kind_row kinds[] = {TANDEM_FUZZ_KINDS(TANDEM_FUZZ_ROW)};
+
+struct node {
+  kind what = kind::value;
+  unsigned number = 0;
+  unsigned a = 0;
+  std::vector<node> children;
+
+  /// Seconds of those kinds that wait.
+  long seconds() const { return a % 8; }
+  /// Of the fan-outs: the elements, which take their turns with the two children; how many at a time; the element at
+  /// which the function throws instead of returning a task.
+  unsigned elements() const { return a % 6; }
+  unsigned limit() const { return 1 + a / 6 % 3; }
+  unsigned throws_at() const { return a / 18 % 4 == 3 ? a / 72 : ~0u; }
+  bool fans_out() const {
+    return what == kind::transform || what == kind::transform_outcomes || what == kind::for_each;
+  }
+  bool gives_outcomes() const {
+    return what == kind::gather_outcomes || what == kind::gather_two_outcomes || what == kind::transform_outcomes;
+  }
+};
+
+/// Reads two bytes a node, kind and `a`, then its children. Where the bytes end, every node is a value.
+class parser {
+ public:
+  explicit parser(std::span<const std::uint8_t> bytes) : left_(bytes) {}
+  unsigned byte() {
+    if (left_.empty()) return 0;
+    const unsigned b = left_.front();
+    left_ = left_.subspan(1);
+    return b;
+  }
+  /// `times`: how often the node may be run.
+  node tree(unsigned depth = 0, unsigned times = 1) {
+    node n{static_cast<kind>(byte() % std::size(kinds)), ++nodes_, byte(), {}};
+    runs_ += times;
+    if ((depth == 7 || runs_ > 150) && kinds[static_cast<unsigned>(n.what)].most != 0) n.what = kind::value;
+    const kind_row& k = kinds[static_cast<unsigned>(n.what)];
+    const unsigned count = k.fewest + n.a % (k.most - k.fewest + 1);
+    for (unsigned i = 0; i != count; ++i)
+      n.children.push_back(tree(depth + 1, n.fans_out() ? times * (n.elements() + 1) / 2 : times));
+    return n;
+  }
+
+ private:
+  std::span<const std::uint8_t> left_;
+  unsigned nodes_ = 0, runs_ = 0;
+};
+
+inline std::string text(const node& n) {
+  std::string s = std::to_string(n.number) + ":" + kinds[static_cast<unsigned>(n.what)].name + " " +
+                  std::to_string(n.a) + (n.children.empty() ? "" : "(");
+  for (const node& c : n.children) s += text(c) + (&c == &n.children.back() ? ")" : ", ");
+  return s;
+}
+
+// ---- the log -------------------------------------------------------------------------------------------------------
+
+enum class how : unsigned char { value, failed, stopped };
+
+/// The ending of a node, or of a tree that was spawned: then it is what its handler got. `code`: the value, or which
+/// failure.
+struct entry {
+  unsigned node;
+  bool of_tree;
+  how end;
+  std::uint32_t code;
+  long at;
+  auto operator<=>(const entry&) const = default;
+};
+
+inline std::string text(const std::vector<entry>& log) {
+  static constexpr const char* words[] = {"value", "failed", "stopped"};
+  std::string s;
+  for (const entry& e : log)
+    s += (e.of_tree ? "  tree " : "  node ") + std::to_string(e.node) + " " + words[static_cast<unsigned>(e.end)] +
+         " " + std::to_string(e.code) + " at " + std::to_string(e.at) + "\n";
+  return s;
+}
+
+inline constexpr std::uint32_t late = 10'001, was_cancelled = 10'002, of_group = 20'000, of_element = 30'000;
+
+/// A value made of others.
+inline std::uint32_t mix(std::uint32_t a, std::uint32_t b) { return a * 31 + b; }
+/// An exception_group; whatever the order, since failures of one instant may come in any.
+inline std::uint32_t group_of(std::vector<std::uint32_t> codes) {
+  std::sort(codes.begin(), codes.end());
+  return codes.size() == 1 ? codes[0] : std::accumulate(codes.begin(), codes.end(), of_group, mix);
+}
+
+// ---- laws ----------------------------------------------------------------------------------------------------------
+
+/// What is being run, for the message when a law is broken.
+struct {
+  const char* name = "the input";
+  std::span<const std::uint8_t> bytes;
+  std::string text;
+} inline running;
+
+[[noreturn]] inline void broken(const std::string& law) {
+  std::fprintf(stderr, "%s: broken: %s\n%s\nbytes:", running.name, law.c_str(), running.text.c_str());
+  for (const std::uint8_t byte : running.bytes) std::fprintf(stderr, " %02x", byte);
+  std::fputc('\n', stderr);
+  std::abort();
+}
+inline void check(bool holds, const char* law) {
+  if (!holds) broken(law);
+}
+
+}  // namespace fuzz
