@@ -17,6 +17,7 @@
 #include TANDEM_ASIO_HEADER(associated_cancellation_slot.hpp)
 #include TANDEM_ASIO_HEADER(associated_executor.hpp)
 #include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(dispatch.hpp)
 #include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
 #include TANDEM_ASIO_HEADER(post.hpp)
 #include TANDEM_ASIO_HEADER(signal_set.hpp)
@@ -560,7 +561,11 @@ class spawned_root final : public root {
     hands_ = poster;
     const executor_type executor = executor_;
     try {
-      asio::post(executor, completion(*this));
+      if constexpr (requires { asio::post(executor, static_cast<void (*)()>(nullptr)); })
+        asio::post(executor, completion(*this));
+      else  // any_completion_executor: not in this call either
+        asio::post(scope().loop->executor(),
+                   [executor, c = completion(*this)]() mutable { asio::dispatch(executor, std::move(c)); });
     } catch (...) {
       if (hands_.load() == over) {
         state_ = calls;

@@ -341,6 +341,10 @@ class operation : public any_operation {
   slot_memory slot_{*this};
 };
 
+/// What an operation that starts later has to keep can be copied or moved there.
+template <class... Ts>
+concept can_keep = (std::is_constructible_v<std::decay_t<Ts>, Ts> && ...);
+
 /// The awaitable that an initiating function returns. `Redirect`: assign the error code there instead of throwing it.
 template <bool Redirect, class Initiation, class InitArgs, class... Args>
 class asio_operation final : public operation<Args...> {
@@ -465,6 +469,7 @@ struct from_token<asio::awaitable<T, Executor>> {
 template <class R, class... Args>
 struct tandem::asio::async_result<tandem::use_task_t, R(Args...)> {
   template <class Initiation, class... InitArgs>
+  requires tandem::detail::can_keep<Initiation, InitArgs...>
   static auto initiate(Initiation&& initiation, tandem::use_task_t, InitArgs&&... init_args) {
     return tandem::detail::asio_operation<false, std::decay_t<Initiation>, std::tuple<std::decay_t<InitArgs>...>,
                                           std::decay_t<Args>...>(nullptr, std::forward<Initiation>(initiation),
@@ -476,6 +481,7 @@ struct tandem::asio::async_result<tandem::use_task_t, R(Args...)> {
 template <class R, class... Args>
 struct tandem::asio::async_result<tandem::asio::redirect_error_t<tandem::use_task_t>, R(tandem::error_code, Args...)> {
   template <class Initiation, class... InitArgs>
+  requires tandem::detail::can_keep<Initiation, InitArgs...>
   static auto initiate(Initiation&& initiation, tandem::asio::redirect_error_t<tandem::use_task_t> token,
                        InitArgs&&... init_args) {
     return tandem::detail::asio_operation<true, std::decay_t<Initiation>, std::tuple<std::decay_t<InitArgs>...>,
