@@ -497,8 +497,9 @@ class loop_service : public asio::execution_context::service {
   bool retire(loop& l) noexcept {
     std::unique_ptr<loop> retired;
     const std::scoped_lock lock(mutex_);
-    while (l.pushers_.load() != 0) std::this_thread::yield();  // for a few instructions of another thread
-    if (l.entries_.load() != 0 || l.scheduled_.load() || l.has_arrivals()) return false;
+    if (l.entries_.load() != 0) return false;  // whoever leaves last posts a drain
+    while (l.pushers_.load() != 0) std::this_thread::yield();  // he may be about to, for a few instructions
+    if (l.scheduled_.load() || l.has_arrivals()) return false;
     const std::size_t place = l.place_;
     retired = std::move(others_[place]);
     if (place + 1 != others_.size()) {
@@ -728,7 +729,7 @@ inline void loop::collect() noexcept {
 inline void loop::leave() noexcept {
   if (!goes_when_idle_) return;
   pushers_.fetch_add(1);
-  if (entries_.fetch_sub(1) == 1 && !here() && !closed()) post_drain();  // it may have waited for that to go
+  if (entries_.fetch_sub(1) == 1 && current_slot() != this && !closed()) post_drain();  // it may have waited to go
   pushers_.fetch_sub(1);
 }
 
@@ -748,7 +749,7 @@ inline void loop::drain() noexcept {
       if (!timers_.empty()) fire_timers(real_now());
     } while (budget != 0 && has_ready());
   }
-  if (!ready_.empty()) return schedule();
+  if (has_ready()) return schedule();
   arm_timer();
   if (armed_ && idle()) {  // left over from a timer that was removed: let the context end
     armed_ = false;
