@@ -168,6 +168,15 @@ class mark : counted {
     if (parent_) parent_->child_ended(*this);
   }
 
+  /// First of all: has a stop been asked for?
+  void begins(bool stop_asked) {
+    stop_asked_ = stop_asked;
+    const bool in_group = parent_ && parent_->node_.is_group();
+    check(!in_group || !stop_asked || parent_->stop_asked_, "no child starts after its group was stopped");
+  }
+  /// After a wait.
+  void resumed() const { check(!stop_asked_, "no wait of a stopped scope ends well"); }
+
   unsigned at_a_time = 1;  // children that may be under way
   long due = 0;            // before then there is no timed_out
 
@@ -192,8 +201,6 @@ class mark : counted {
     failures_.push_back(of_element + i);
     return failure(of_element + i);
   }
-  /// After a wait that began when a stop had been asked for, or had not.
-  void resumed(bool stop_was_asked) const { check(!stop_was_asked, "no wait of a stopped scope ends well"); }
   /// By a clean-up.
   void sees(const tandem::ending& e) const {
     const how last = e.stopped() ? how::stopped : e.failed() ? how::failed : how::value;
@@ -240,7 +247,7 @@ class mark : counted {
   const node& node_;
   mark* parent_;
   bool to_its_end_;
-  bool ended_ = false;
+  bool stop_asked_ = false, ended_ = false;
   how end_ = how::stopped, last_ = how::value;  // its own; of the child that ended last
   std::uint32_t code_ = 0;
   unsigned live_ = 0, children_ = 0, shielded_ = 0, acquired_ = 0;
@@ -261,7 +268,7 @@ task<item> play(const node& n, world& w, mark* parent, bool to_its_end) {
   mark m(w, n, parent, to_its_end);
   const std::uint32_t v = n.number;
   const std::chrono::seconds d(n.seconds());
-  const bool stop_asked = co_await tandem::this_task::cancel_requested;
+  m.begins(co_await tandem::this_task::cancel_requested);
   const auto child = [&](std::size_t i, bool shielded = false) { return play(n.children[i], w, &m, shielded); };
   const auto children = [&] {
     m.at_a_time = static_cast<unsigned>(n.children.size());
@@ -290,15 +297,15 @@ task<item> play(const node& n, world& w, mark* parent, bool to_its_end) {
         throw failure(v);
       case kind::sleep:
         co_await tandem::sleep_for(d);
-        m.resumed(stop_asked);
+        m.resumed();
         co_return m.returns(v);
       case kind::sleep_until:
         co_await tandem::sleep_until(clock::time_point(2 * d));
-        m.resumed(stop_asked);
+        m.resumed();
         co_return m.returns(v);
       case kind::yield:
         co_await tandem::yield();
-        m.resumed(stop_asked);
+        m.resumed();
         co_return m.returns(v);
       case kind::post:
         co_await asio::post(*w.context, tandem::use_task);
