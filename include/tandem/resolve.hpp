@@ -21,8 +21,9 @@ namespace tandem::inline TANDEM_CONFIG {
 ///
 /// The system's look-up blocks and cannot be interrupted, for half a minute if no server answers. Here it runs on a
 /// thread of `to_thread` and is left behind by a stop, so that `timeout(2s, resolve(...))` takes two seconds; an
-/// operation of Asio's resolver would end when the look-up does. Throws system_error as the resolver does, and
-/// std::invalid_argument if a name has a null character in it. `resolve<asio::ip::udp>` for another protocol.
+/// operation of Asio's resolver would end when the look-up does. Look-ups that hang occupy threads of the pool
+/// meanwhile. Throws system_error as the resolver does, and std::invalid_argument if a name has a null character in it.
+/// `resolve<asio::ip::udp>` for another protocol.
 template <class Protocol = asio::ip::tcp>
 auto resolve(std::string host, std::string service,
              asio::ip::resolver_base::flags flags = asio::ip::resolver_base::flags());

@@ -48,10 +48,11 @@ namespace tandem::inline TANDEM_CONFIG {
 template <class T>
 T run(task<T> main);
 
-/// Runs `main` to its end on `context`, on this thread, and returns then, whatever else the context has to do. No
-/// signal handling. Handlers of the context run meanwhile, and so do tasks spawned on it. Throws what `run(task)`
-/// throws, and std::runtime_error if the context is stopped, or runs out of work with an operation lost, before the
-/// task has ended; the task is then destroyed with the context.
+/// Runs `context` on this thread until `main` has ended, whatever else the context has to do. No signal handling.
+/// Handlers of the context run meanwhile, and so do tasks spawned on it; other threads may run the context too, and
+/// then the task goes on on any of them. Throws what `run(task)` throws, and std::runtime_error if the context is
+/// stopped (do not, while other threads run it), or runs out of work with an operation lost, before the task has ended;
+/// the task is then destroyed with the context.
 template <class T>
 T run(asio::io_context& context, task<T> main);
 
@@ -75,14 +76,19 @@ T simulate(task<T> main, simulation_options options = {});
 /// `void(std::exception_ptr, T)`, or `void(std::exception_ptr)` for void, or with `std::optional<T>` if T has no
 /// default constructor. Any completion token will do.
 ///
-/// The task starts in its turn, never inside `spawn`. Emitting on the handler's cancellation slot stops it, its handler
-/// then gets `cancelled`. The handler is posted to its executor, by default the context's; `detached` drops a failure,
-/// as in Asio. A task that waits for other tasks only does not keep `context.run()` from returning; destroying the
-/// context destroys it, and its handler. Write `tandem::spawn`, since Asio has a `spawn` too.
+/// For any thread. The task starts in its turn, never inside `spawn`. All trees of a context run one at a time, on
+/// whatever threads run the context. Emitting on the handler's cancellation slot, where the handler runs, stops the
+/// task; its handler then gets `cancelled`. The handler is posted to its executor, by default `this_task::executor` of
+/// the task, and keeps another context running until then; `detached` drops a failure, as in Asio. A task that waits
+/// for other tasks only does not keep `context.run()` from returning; destroying the context destroys it, and its
+/// handler. Write `tandem::spawn`, since Asio has a `spawn` too.
 template <class Awaitable, class Token>
 auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token);
 
-/// The same on the context of an executor: an `io_context::executor_type`, or an `any_io_executor` that holds one.
+/// The same on the loop of an executor. That of an io_context or a thread_pool has one loop, every strand has its own,
+/// and so has any other executor; equal executors share one. Loops of different executors run in parallel if their
+/// executors do. Throws std::invalid_argument for an empty executor. Linear in the strands of the context that have a
+/// loop now.
 template <class Executor, class Awaitable, class Token>
 requires std::is_convertible_v<const Executor&, asio::any_io_executor>
 auto spawn(const Executor& executor, Awaitable&& awaitable, Token&& token);
@@ -104,7 +110,9 @@ auto yield() noexcept;
 /// What a task can ask about itself.
 namespace this_task {
 
-/// `co_await this_task::executor`: the executor of the loop, for sockets and timers. Does not suspend.
+/// `co_await this_task::executor`: the executor of the loop, for sockets, timers and `asio::post`. It is serial: what
+/// is posted there runs in turn with the coroutines, for which a context that several threads may run gets a strand.
+/// Does not suspend.
 struct executor_t;
 extern const executor_t executor;
 

@@ -50,8 +50,8 @@ inline constexpr abandon_on_cancel_t abandon_on_cancel{};
 /// Destroying the context waits for the call as well.
 ///
 /// The pool has min(32, cores + 4) threads, started at the first use and never joined; what is not running yet waits in
-/// line. One allocation and one hand-over between threads each way. Throws from the co_await what creating the threads
-/// throws.
+/// line. One allocation for the call, one more if it takes a stop_token, and Asio's own for posting it; one hand-over
+/// between threads each way. Throws from the co_await what creating the threads throws.
 template <class Function, class... Args>
 requires(!std::same_as<std::remove_cvref_t<Function>, abandon_on_cancel_t>)  //
     auto to_thread(Function&& function, Args&&... args);
@@ -67,9 +67,10 @@ auto to_thread(abandon_on_cancel_t, Function&& function, Args&&... args);
 ///
 /// The two trees run in parallel if their executors do: what they share must allow that. A stop travels to the other
 /// loop, the frames are destroyed there, and their end travels back. A value that was on its way is delivered, and the
-/// next wait stops. If the other context goes first, `cancelled` is thrown here; if this one does, its frames are left
-/// alone, because the other tree may refer to them. Throws std::invalid_argument for an empty executor. Allocates
-/// nothing beyond the frame and, for an executor in use for the first time, its loop.
+/// next wait stops. If the other context goes first, `cancelled` is thrown here; if this one does, the frames of its
+/// loop are left alone for ever, because the other tree may refer to them. The other context must be there until the
+/// co_await, and be run. Throws std::invalid_argument for an empty executor. Allocates nothing beyond the frame, what
+/// Asio needs to post, and the loop of an executor that is not in use.
 template <class Executor, class Awaitable>
 requires std::is_convertible_v<const Executor&, asio::any_io_executor>
 auto on(const Executor& executor, Awaitable&& awaitable);
@@ -205,6 +206,7 @@ class call_awaitable final : public arrival {
     if (std::exchange(stop_asked_, true)) return;
     call_->request_stop();
     if (!Abandon || !call_->detach()) return;
+    call_.reset();  // the thread has the last one
     loop_of_waiter().outside_ended();
     leaf::stop(m);
   }
@@ -278,7 +280,9 @@ class on_awaitable final : public arrival {
     if (m == stop_mode::abandon && !elsewhere_) return child_->stop(m);
     if (std::exchange(stop_asked_, true)) return;
     unsigned char expected = running;
-    if (fate_.compare_exchange_strong(expected, stop_sent)) (*other_)->push(message_);
+    if (!fate_.compare_exchange_strong(expected, stop_under_way)) return;
+    (*other_)->push(message_);
+    fate_.store(stop_sent);
   }
 
  private:
@@ -309,7 +313,9 @@ class on_awaitable final : public arrival {
   void child_over() noexcept {
     child_is_over_ = true;
     unsigned char expected = running;
-    if (fate_.compare_exchange_strong(expected, over) || message_is_here_) go_home();
+    if (fate_.compare_exchange_strong(expected, over) || message_is_here_) return go_home();
+    if ((*other_)->closed())  // it must not go while a message is being pushed, which it collects afterwards
+      while (fate_.load() != stop_sent) std::this_thread::yield();
   }
   void message_arrived() noexcept {
     message_is_here_ = true;
@@ -339,7 +345,7 @@ class on_awaitable final : public arrival {
   bool elsewhere_ = true;
   bool stop_asked_ = false;
   bool child_is_over_ = false, message_is_here_ = false;  // on the other loop
-  enum : unsigned char { running, stop_sent, over };
+  enum : unsigned char { running, stop_under_way, stop_sent, over };
   std::atomic<unsigned char> fate_{running};
 };
 

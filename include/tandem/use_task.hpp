@@ -40,6 +40,12 @@ namespace tandem::inline TANDEM_CONFIG {
 /// anything else is delivered, and the next wait stops. The bytes that a composed operation such as `async_read` had
 /// transferred when it was stopped are lost. A handler that is destroyed without a call counts as `operation_aborted`.
 ///
+/// A handler that is called on another thread than the loop's is taken home; its cancellation may be asked for until
+/// then.
+///
+/// An `asio::awaitable<T>` is awaited as it is. It runs as one operation, on the loop's executor; inside, cancellation
+/// is Asio's exception, and only an end in `operation_aborted` stops the coroutine.
+///
 /// Allocates nothing beyond Asio's own, recycled, operation memory. The awaitable may be moved until it is awaited, as
 /// in `timeout(1s, socket.async_read_some(buffer, use_task))`.
 struct use_task_t {
@@ -424,7 +430,8 @@ template <class T, class Executor>
 struct from_token<asio::awaitable<T, Executor>> {
   static constexpr bool possible = true;
   static_assert(std::is_constructible_v<Executor, const asio::any_io_executor&>,
-                "a task awaits asio::awaitable<T> with the executor type that Asio gives it by default, any_io_executor");
+                "a task awaits asio::awaitable<T> with the executor type that Asio gives it by default, "
+                "any_io_executor");
 
   class awaiter {
    public:

@@ -1,4 +1,4 @@
-// expect: a task awaits asio::awaitable<T> with the executor type that Asio gives it by default, any_io_executor
+// expect: a task awaits asio::awaitable<T> with the executor type that Asio gives it by default
 #include <tandem/use_task.hpp>
 #include <tandem/task.hpp>
 
