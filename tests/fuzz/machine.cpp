@@ -25,6 +25,7 @@
 #include <cstdio>
 #include <deque>
 #include <exception>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -97,8 +98,22 @@ std::uint32_t mix_all(std::uint32_t v, const Results& results) {
 
 class mark;
 class world;
+
+/// The parent of a coroutine, which takes it by value: it lives as long as the frame.
+class child_of : counted {
+ public:
+  child_of(mark* parent);
+  mark* parent() const noexcept { return parent_.get(); }
+
+ private:
+  struct forget {
+    void operator()(mark* parent) const noexcept;
+  };
+  std::unique_ptr<mark, forget> parent_;
+};
+
 /// `to_its_end`: nothing may stop it but the end of the context.
-task<item> play(const node& n, world& w, mark* parent, bool to_its_end = false);
+task<item> play(const node& n, world& w, child_of parent, bool to_its_end = false);
 
 /// What one run of a program shares.
 class world {
@@ -106,12 +121,20 @@ class world {
   asio::io_context* context = nullptr;
   std::vector<entry> log;
   bool closing = false;  // the context goes: no coroutine may run any more
+  bool in_order = true;  // ready coroutines are not shuffled
 
   long now() {
     const long t = static_cast<long>(clock::now().time_since_epoch() / std::chrono::seconds(1));
     check(t >= last_, "time never goes back");
     return last_ = t;
   }
+  /// A sleeper that began as number `number` of all wakes.
+  void wakes(long due, unsigned long number) {
+    check(now() == due, "a sleeper wakes when it is due");
+    check(!in_order || std::pair(due, number) > last_woken_, "sleepers wake in the order in which they began");
+    last_woken_ = {due, number};
+  }
+  unsigned long sleepers = 0;
   /// Spawns `n` as a tree. Gives its number.
   std::size_t spawn(const node& n) {
     tree& t = trees_.emplace_back();
@@ -152,6 +175,7 @@ class world {
   };
   std::deque<tree> trees_;
   long last_ = 0;
+  std::pair<long, unsigned long> last_woken_{-1, 0};
 };
 
 /// In the frame of every coroutine of the program: logs its ending, and knows the laws that hold for any node.
@@ -171,8 +195,8 @@ class mark : counted {
   /// First of all: has a stop been asked for?
   void begins(bool stop_asked) {
     stop_asked_ = stop_asked;
-    const bool in_group = parent_ && parent_->node_.is_group();
-    check(!in_group || !stop_asked || parent_->stop_asked_, "no child starts after its group was stopped");
+    const bool at_once = parent_ && parent_->node_.starts_at_once();
+    check(!at_once || !stop_asked || parent_->stop_asked_, "no child starts after a stop came");
   }
   /// After a wait.
   void resumed() const { check(!stop_asked_, "no wait of a stopped scope ends well"); }
@@ -209,10 +233,12 @@ class mark : counted {
   }
 
  private:
+  friend child_of;
   void ends(how h, std::uint32_t code) {
     ended_ = true;
     end_ = h, code_ = code;
     check(live_ == 0, "no child outlives its scope");
+    check(frames_ == 0, "a child's frame is gone before its awaiter goes on");
     if (world_.closing) return check(h == how::stopped, "no coroutine is resumed while the context goes");
     check(h != how::stopped || !to_its_end_, "a shielded child, or a clean-up, runs to its end");
     const kind k = node_.what;
@@ -250,10 +276,15 @@ class mark : counted {
   bool stop_asked_ = false, ended_ = false;
   how end_ = how::stopped, last_ = how::value;  // its own; of the child that ended last
   std::uint32_t code_ = 0;
-  unsigned live_ = 0, children_ = 0, shielded_ = 0, acquired_ = 0;
+  unsigned live_ = 0, frames_ = 0, children_ = 0, shielded_ = 0, acquired_ = 0;
   bool some_stopped_ = false;
   std::vector<std::uint32_t> failures_;  // of children, in the order in which they ended
 };
+
+child_of::child_of(mark* parent) : parent_(parent) {
+  if (parent) ++parent->frames_;
+}
+void child_of::forget::operator()(mark* parent) const noexcept { --parent->frames_; }
 
 // ---- the interpreter -----------------------------------------------------------------------------------------------
 
@@ -264,8 +295,8 @@ task<item> nested(unsigned depth, const node& n, world& w, mark* parent) {
 
 task<> without_value(task<item> t) { co_await std::move(t); }
 
-task<item> play(const node& n, world& w, mark* parent, bool to_its_end) {
-  mark m(w, n, parent, to_its_end);
+task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
+  mark m(w, n, parent.parent(), to_its_end);
   const std::uint32_t v = n.number;
   const std::chrono::seconds d(n.seconds());
   m.begins(co_await tandem::this_task::cancel_requested);
@@ -295,10 +326,14 @@ task<item> play(const node& n, world& w, mark* parent, bool to_its_end) {
         co_return m.returns(v);
       case kind::fail:
         throw failure(v);
-      case kind::sleep:
+      case kind::sleep: {
+        const long due = w.now() + n.seconds();
+        const unsigned long number = ++w.sleepers;
         co_await tandem::sleep_for(d);
         m.resumed();
+        if (d.count() != 0) w.wakes(due, number);
         co_return m.returns(v);
+      }
       case kind::sleep_until:
         co_await tandem::sleep_until(clock::time_point(2 * d));
         m.resumed();
@@ -433,6 +468,7 @@ observation run(const node& program, const plan& p) {
   observation seen;
   {
     world w;
+    w.in_order = p.seed == 0;
     {
       asio::io_context context(1);
       auto& loop = tandem::detail::loop::of(context);

@@ -15,8 +15,7 @@
 
 namespace fuzz {
 
-// Name, fewest children, most children. What `node::a` means to each is said in machine.cpp. From `gather` on, the
-// children run at the same time, in a scope of their own.
+// Name, fewest children, most children. What `node::a` means to each is said in machine.cpp.
 #define TANDEM_FUZZ_KINDS(X)   \
   X(value, 0, 0)               \
   X(fail, 0, 0)                \
@@ -73,7 +72,7 @@ struct node {
   bool fans_out() const {
     return what == kind::transform || what == kind::transform_outcomes || what == kind::for_each;
   }
-  bool is_group() const { return what >= kind::gather; }
+  bool starts_at_once() const { return what != kind::sequence && what != kind::with_resource; }  // every child
   bool gives_outcomes() const {
     return what == kind::gather_outcomes || what == kind::gather_two_outcomes || what == kind::transform_outcomes;
   }
