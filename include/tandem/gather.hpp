@@ -400,10 +400,14 @@ class fan_out_awaitable final : public gathering {
     return gathering::goes_on();
   }
   bool any_left_over() noexcept {
-    if constexpr (requires { std::size(range_); })
-      return pulled_ != static_cast<std::size_t>(std::size(range_));
-    else
-      return true;
+    if constexpr (requires { std::size(range_); }) {
+      try {
+        return pulled_ != static_cast<std::size_t>(std::size(range_));
+      } catch (...) {
+        fail(std::current_exception());
+      }
+    }
+    return true;
   }
   /// Goes on to the next element; false at the end.
   bool more() noexcept {

@@ -392,7 +392,6 @@ class simulated_runner final : public runner {
  public:
   simulated_runner(asio::io_context& context, loop& l, const simulation_options& options) noexcept
       : runner(context, l), outer_time_(virtual_now()) {
-    l.has_context_alone(context);
     l.simulate(options.start, options.seed);
     virtual_now() = l.virtual_time();  // for handlers of the context as well
   }
@@ -476,6 +475,15 @@ struct spawn_signature<void> {
   using type = void(std::exception_ptr);
 };
 
+/// `cancelled`, or std::bad_alloc if there is no memory for its text.
+inline std::exception_ptr make_cancelled() noexcept {
+  try {
+    return std::make_exception_ptr(cancelled());
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
 /// Takes a stop from a cancellation signal, which may be emitted on another thread, to the tree.
 class stop_request final : public arrival {
  public:
@@ -556,7 +564,7 @@ class spawned_root final : public root {
     if (is_serial_) clear_slot();  // before the frame, which may own the signal
     if (how == fate::done) result_.take_from(static_cast<promise<T>&>(body).result);
     body.destroy();
-    if (how == fate::stopped) result_.set_error(std::make_exception_ptr(cancelled()));
+    if (how == fate::stopped) result_.set_error(make_cancelled());
     if (is_serial_ && l.is_permanent()) {
       l.completion_posted();
       counted_by_ = &l;
@@ -682,8 +690,7 @@ template <class T>
 T run(task<T> main) {
   detail::refuse_inside_a_loop("tandem::run");
   asio::io_context context(1);
-  detail::loop& l = detail::loop::of(context);
-  l.has_context_alone(context);
+  detail::loop& l = detail::loop::alone_on(context);
   detail::main_task<T> root(l, std::move(main), &context);
   detail::real_runner runner(context, l, true);
   detail::signal_watch signals(context, l, root.root());
@@ -705,7 +712,7 @@ template <class T>
 T simulate(task<T> main, simulation_options options) {
   detail::refuse_inside_a_loop("tandem::simulate");
   asio::io_context context(1);
-  detail::loop& l = detail::loop::of(context);
+  detail::loop& l = detail::loop::alone_on(context);
   detail::simulated_runner runner(context, l, options);
   detail::main_task<T> root(l, std::move(main), nullptr);
   runner.run_and_end_all(root.root());

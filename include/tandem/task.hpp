@@ -79,7 +79,11 @@ template <class T>
 class promise_with_result : public frame {
  public:
   detail::result<T> result;
-  void unhandled_exception() noexcept { result.set_error(std::current_exception()); }
+  void unhandled_exception() noexcept {
+    // A destructor throws in a frame that is being destroyed: the compilers bring that here and then leave the frame.
+    if (this->destroyed_) std::terminate();
+    result.set_error(std::current_exception());
+  }
 };
 
 template <class T>

@@ -49,9 +49,9 @@ inline constexpr abandon_on_cancel_t abandon_on_cancel{};
 /// system_error of `operation_aborted` or `cancelled`: that counts as stopped. In a stopped scope nothing is called.
 /// Destroying the context waits for the call as well.
 ///
-/// The pool has min(32, cores + 4) threads, started at the first use and never joined; what is not running yet waits in
-/// line. One allocation for the call, one more if it takes a stop_token, and Asio's own for posting it; one hand-over
-/// between threads each way. Throws from the co_await what creating the threads throws.
+/// The pool has min(32, cores + 4) threads, or as many as can be started, from the first use on and never joined; what
+/// is not running yet waits in line. One allocation for the call, one more if it takes a stop_token, and Asio's own for
+/// posting it; one hand-over between threads each way. Throws from the co_await if not one thread can be started.
 template <class Function, class... Args>
 requires(!std::same_as<std::remove_cvref_t<Function>, abandon_on_cancel_t>)  //
     auto to_thread(Function&& function, Args&&... args);
@@ -86,8 +86,15 @@ namespace detail {
 /// Where the calls run. It is never destroyed, so that a call that was left behind does not keep the program from
 /// ending.
 inline asio::thread_pool& call_threads() {
-  static asio::thread_pool& pool =
-      *new asio::thread_pool(std::min<std::size_t>(32, std::thread::hardware_concurrency() + 4));
+  static asio::thread_pool& pool = []() -> asio::thread_pool& {
+    auto& p = *new asio::thread_pool(1);  // with more, its constructor hangs if one cannot be started
+    try {
+      for (std::size_t n = std::min<std::size_t>(32, std::thread::hardware_concurrency() + 4); n > 1; --n)
+        std::thread([&p] { p.attach(); }).detach();
+    } catch (...) {  // fewer will do
+    }
+    return p;
+  }();
   return pool;
 }
 

@@ -255,9 +255,12 @@ class operation : public any_operation {
     l.operation_begins();
     try {
       std::forward<Initiate>(initiate)(handler(*this));
-    } catch (...) {  // the handler is gone, and with it the operation
-      slot_.clear();
-      throw;
+    } catch (...) {
+      if (phase_ == over) {  // the handler is gone, and with it the operation
+        slot_.clear();
+        throw;
+      }
+      failure_ = std::current_exception();  // somebody kept the handler, which refers to the frame: wait for its end
     }
     if (phase_ == over) return false;
     phase_ = in_flight;
@@ -302,6 +305,7 @@ class operation : public any_operation {
   /// The handler was called, on the loop's executor as it should be, or on another thread.
   template <class... A>
   void complete(A&&... a) noexcept {
+    called_ = true;
     try {
       arguments_.emplace(std::forward<A>(a)...);
     } catch (...) {  // a result that cannot be moved
@@ -320,14 +324,14 @@ class operation : public any_operation {
   void arrive() noexcept override {
     slot_.clear();
     loop& l = loop_of_waiter();
-    if (!arguments_ && !failure_) {  // the handler was destroyed without a call
+    if (!called_) {  // the handler was destroyed without a call
       const bool goes_with_context = phase_ == in_flight && l.closed();
       if (goes_with_context && counts_) return l.operation_dropped();
-      return end(stop_asked_ || goes_with_context,
+      return end((stop_asked_ && !failure_) || goes_with_context,
                  [](loop& at, leaf& o, bool counts) { at.operation_lost(o, counts); });
     }
     bool aborted = false;
-    if constexpr (sizeof...(Args) > 0) aborted = arguments_ && stop_asked_ && is_aborted(std::get<0>(*arguments_));
+    if constexpr (sizeof...(Args) > 0) aborted = !failure_ && stop_asked_ && is_aborted(std::get<0>(*arguments_));
     end(aborted, [](loop& at, leaf& o, bool counts) { at.operation_ended(o, counts); });
   }
   template <class Tell>
@@ -342,8 +346,9 @@ class operation : public any_operation {
 
   enum : unsigned char { fresh, initiating, in_flight, over } phase_ = fresh;
   bool stop_asked_ = false;
+  bool called_ = false;
   std::optional<std::tuple<Args...>> arguments_;
-  std::exception_ptr failure_;
+  std::exception_ptr failure_;  // of the initiating function, or of a result that cannot be moved
   slot_memory slot_{*this};
 };
 

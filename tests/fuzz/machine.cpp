@@ -471,8 +471,7 @@ observation run(const node& program, const plan& p) {
     w.in_order = p.seed == 0;
     {
       asio::io_context context(1);
-      auto& loop = tandem::detail::loop::of(context);
-      loop.has_context_alone(context);
+      auto& loop = tandem::detail::loop::alone_on(context);
       loop.simulate({}, p.seed);
       tandem::detail::virtual_now() = loop.virtual_time();
       w.context = &context;

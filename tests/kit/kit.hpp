@@ -158,7 +158,8 @@ struct run_plan {
 };
 struct run_result {
   end how;
-  std::uint64_t steps;  // resumptions until it ended
+  std::uint64_t steps;       // resumptions until it ended
+  std::exception_ptr error;  // what its handler got
 };
 
 /// One run on virtual time, one resumption at a time. Afterwards nothing may be left of it.
@@ -169,8 +170,7 @@ inline run_result run_once(scenario& s, run_plan plan) {
   end how = end::destroyed;
   {
     asio::io_context context(1);
-    auto& loop = tandem::detail::loop::of(context);
-    loop.has_context_alone(context);
+    auto& loop = tandem::detail::loop::alone_on(context);
     loop.simulate({}, plan.seed);
     asio::cancellation_signal stop;
     tandem::spawn(context, s.main(), asio::bind_cancellation_slot(stop.slot(), [&](std::exception_ptr e) {
@@ -206,7 +206,7 @@ inline run_result run_once(scenario& s, run_plan plan) {
       how = end::failed;
     }
   }
-  return {how, steps};
+  return {how, steps, error};
 }
 
 template <class Make>

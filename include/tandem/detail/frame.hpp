@@ -104,7 +104,10 @@ class frame {
   /// Every promise of ours begins with its frame and is aligned no more strictly than the two pointers before it, so
   /// that this is the handle of the whole coroutine.
   std::coroutine_handle<> handle() noexcept { return std::coroutine_handle<frame>::from_promise(*this); }
-  void destroy() noexcept { handle().destroy(); }
+  void destroy() noexcept {
+    destroyed_ = true;
+    handle().destroy();
+  }
 
   std::suspend_always initial_suspend() noexcept { return {}; }
   /// Whoever resumed this frame sees that it is done and tells its owner: nothing runs on the stack of a frame that has
@@ -116,6 +119,7 @@ class frame {
 
  protected:
   ~frame() = default;
+  bool destroyed_ = false;  // that is under way
 };
 
 /// Destroys a frame that never ran. Its parameters may be tasks that never ran either, and so on; beyond a bounded

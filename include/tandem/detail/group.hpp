@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -32,16 +33,23 @@ class failures {
   bool any() const noexcept { return first_ != nullptr; }
   /// One failure as it is, several as an exception_group.
   [[noreturn]] void rethrow() const {
-    if (!more_.empty()) {
-      std::vector<std::exception_ptr> all{first_};
-      all.insert(all.end(), more_.begin(), more_.end());
-      exception_group group(std::move(all));
-      if (group.exceptions().size() > 1) throw group;
-    }
+    if (const auto group = all(); group && group->exceptions().size() > 1) throw *group;
     std::rethrow_exception(first_);
   }
 
  private:
+  /// Nothing if there is no memory for it: then, too, the first failure is what the caller gets.
+  std::optional<exception_group> all() const noexcept {
+    if (more_.empty()) return std::nullopt;
+    try {
+      std::vector<std::exception_ptr> every{first_};
+      every.insert(every.end(), more_.begin(), more_.end());
+      return exception_group(std::move(every));
+    } catch (...) {
+      return std::nullopt;
+    }
+  }
+
   std::exception_ptr first_;
   std::vector<std::exception_ptr> more_;
 };

@@ -21,6 +21,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -151,16 +152,23 @@ class stop_target : public leaf {
 /// loop that is not said to be for any thread is touched by such a handler only; `here()` tells whether this is one.
 class loop {
  public:
-  /// The loop of a context's own executor, which any number of threads may run.
-  loop(loop_service& service, asio::io_context& context) : loop(service, context.get_executor(), false) {
-    run_on(asio::make_strand(context.get_executor()));
+  /// The loop of a context's own executor, which any number of threads may run, or one thread alone.
+  loop(loop_service& service, asio::io_context& context, bool alone) : loop(service, context.get_executor(), false) {
+    if (alone)
+      run_on(context.get_executor());
+    else
+      run_on(asio::make_strand(context.get_executor()));
   }
   /// The loop of another executor. It goes when it has nothing left to do.
   loop(loop_service& service, const asio::any_io_executor& given) : loop(service, given, true) {
     const bool is_serial =
         run_on_strand<asio::io_context::executor_type>() || run_on_strand<asio::thread_pool::executor_type>() ||
         run_on_strand<asio::system_executor>() || run_on_strand<asio::any_io_executor>();
-    if (!is_serial) run_on(asio::make_strand(given));  // or it is, and that can't be seen
+    if (is_serial) return;
+    if (given.target_type() == typeid(asio::thread_pool::executor_type))
+      run_on(asio::make_strand(*given.target<asio::thread_pool::executor_type>()));
+    else
+      run_on(asio::make_strand(given));  // or it is serial, and that can't be seen
   }
   loop(const loop&) = delete;
   loop& operator=(const loop&) = delete;
@@ -168,10 +176,10 @@ class loop {
 
   /// The one loop of a context; made at the first use.
   static loop& of(asio::io_context& context);
+  /// The same for a new context that one thread alone will run, by `run` or `simulate`: it needs no strand.
+  static loop& alone_on(asio::io_context& context);
   /// The loop that runs a coroutine on this thread now, or null.
   static loop* current() noexcept { return current_slot(); }
-  /// Only one thread runs the context, and it is driven by `run` or `simulate`: no strand is needed.
-  void has_context_alone(asio::io_context& context) { run_on(context.get_executor()); }
 
   /// Serial: what is posted there runs in turn with the coroutines.
   const asio::any_io_executor& executor() const noexcept { return executor_; }
@@ -347,10 +355,14 @@ class loop {
     const clock::time_point* outer_time_ = nullptr;
   };
 
-  /// Storage for the one drain that can be posted at a time, so that waking never allocates.
+  /// Storage for the one drain that can be posted at a time, so that waking never allocates: a block for the handler,
+  /// and one for what its strand posts to run it.
   struct drain_memory {
-    alignas(std::max_align_t) unsigned char bytes[256];
-    bool used = false;
+    struct block {
+      alignas(std::max_align_t) unsigned char bytes[256];
+      bool used = false;
+    };
+    block blocks[2];
   };
   template <class T>
   class drain_allocator {
@@ -360,15 +372,20 @@ class loop {
     template <class U>
     drain_allocator(const drain_allocator<U>& o) noexcept : memory_(o.memory_) {}
     T* allocate(std::size_t n) {
-      if (memory_->used || n * sizeof(T) > sizeof(memory_->bytes)) return std::allocator<T>().allocate(n);
-      memory_->used = true;
-      return reinterpret_cast<T*>(memory_->bytes);
+      for (auto& b : memory_->blocks) {
+        if (b.used || n * sizeof(T) > sizeof(b.bytes)) continue;
+        b.used = true;
+        return reinterpret_cast<T*>(b.bytes);
+      }
+      return std::allocator<T>().allocate(n);
     }
     void deallocate(T* p, std::size_t n) noexcept {
-      if (static_cast<void*>(p) == memory_->bytes)
-        memory_->used = false;
-      else
-        std::allocator<T>().deallocate(p, n);
+      for (auto& b : memory_->blocks)
+        if (static_cast<void*>(p) == b.bytes) {
+          b.used = false;
+          return;
+        }
+      std::allocator<T>().deallocate(p, n);
     }
     template <class U>
     bool operator==(const drain_allocator<U>& o) const noexcept {
@@ -478,9 +495,9 @@ class loop_service : public asio::execution_context::service {
   static inline asio::execution_context::id id;
   explicit loop_service(asio::execution_context& context) : service(context) {}
 
-  loop& of(asio::io_context& context) {
+  loop& of(asio::io_context& context, bool alone = false) {
     const std::scoped_lock lock(mutex_);
-    if (!main_) main_ = std::make_unique<loop>(*this, context);
+    if (!main_) main_ = std::make_unique<loop>(*this, context, alone);
     return *main_;
   }
   loop::entry of(const asio::any_io_executor& executor) {
@@ -642,7 +659,8 @@ struct loops_alive {
   std::uint64_t last_number = 0;
 
   static loops_alive& get() noexcept {
-    static loops_alive& all = *new loops_alive;  // for loops that outlive static objects
+    alignas(loops_alive) static unsigned char memory[sizeof(loops_alive)];
+    static loops_alive& all = *::new (memory) loops_alive;  // never destroyed, for loops that outlive static objects
     return all;
   }
   static const loop* next(const loop& l) noexcept { return l.next_alive_; }
@@ -675,6 +693,9 @@ inline bool loop::is_apart_from(const loop& l, std::uint64_t number) noexcept {
 }
 
 inline loop& loop::of(asio::io_context& context) { return asio::use_service<loop_service>(context).of(context); }
+inline loop& loop::alone_on(asio::io_context& context) {
+  return asio::use_service<loop_service>(context).of(context, true);
+}
 
 inline loop::entry loop::of(const asio::any_io_executor& executor) {
   if (loop* l = current(); l && l->belongs_to(executor)) return entry(*l);
