@@ -146,6 +146,7 @@ class call final : public any_call {
     what_.emplace(std::forward<F>(f), std::forward<A>(args)...);
     if constexpr (takes_stop_token) stop_ = std::stop_source();
   }
+  ~call() noexcept override = default;  // whatever the destructors of its members say
   void run() noexcept {
     try {
       std::apply(
