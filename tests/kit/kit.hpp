@@ -11,6 +11,7 @@
 
 #include "../catch.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
@@ -55,7 +56,7 @@ class counted {
 
  private:
   bool counts_ = true;
-  static inline int live_ = 0;
+  static inline std::atomic<int> live_{0};
 };
 
 /// A minimal primitive over the machine's leaf: coroutines wait in line, `open_one` lets the first go on, `open` all.
