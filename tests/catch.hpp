@@ -1,6 +1,12 @@
 // Catch2, whichever version the machine has: 3, or the single header of 2.13.
 #pragma once
 
+#if defined(__clang__)
+#if __has_warning("-Wc2y-extensions")
+#pragma clang diagnostic ignored "-Wc2y-extensions"  // __COUNTER__ in the macros of Catch2, from clang 22 on
+#endif
+#endif
+
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
 #else

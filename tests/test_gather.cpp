@@ -56,8 +56,9 @@ TEST_CASE("gather runs its awaitables at once and gives a tuple of what they giv
     int target = 0;
     auto reference = [&]() -> task<int&> { co_return target; };
     auto nothing = []() -> task<> { co_return; };
-    auto [number, text, none, slept, one, ref] = co_await gather(after(3s, 1), after(1s, std::string("two")), nothing(),
+    auto bound2 = co_await gather(after(3s, 1), after(1s, std::string("two")), nothing(),
                                                                  sleep_for(2s), after(1s, stubborn(5)), reference());
+    auto& [number, text, none, slept, one, ref] = bound2;
     STATIC_REQUIRE(std::is_same_v<decltype(none), std::monostate>);
     STATIC_REQUIRE(std::is_same_v<decltype(slept), std::monostate>);
     CHECK(number == 1);
@@ -143,7 +144,8 @@ TEST_CASE("children that all have a value when the stop comes deliver it, and th
   bool delivered = false, went_on = false;
   auto main = [&]() -> task<> {
     auto body = [&]() -> task<> {
-      auto [a, b] = co_await gather(tandem::shield(after(2s, 1)), tandem::shield(after(3s, 2)));
+      auto bound3 = co_await gather(tandem::shield(after(2s, 1)), tandem::shield(after(3s, 2)));
+      auto& [a, b] = bound3;
       delivered = a == 1 && b == 2;
       co_await yield();
       went_on = true;
@@ -169,7 +171,8 @@ TEST_CASE("a failure during a stop is not swallowed") {
 TEST_CASE("return_exceptions gives an outcome for each child, and a failure stops nothing") {
   auto main = []() -> task<> {
     auto nothing = []() -> task<> { co_return; };
-    auto [ok, bad, none] = co_await gather(return_exceptions, after(2s, 1), fail_after(1s, "bad"), nothing());
+    auto bound4 = co_await gather(return_exceptions, after(2s, 1), fail_after(1s, "bad"), nothing());
+    auto& [ok, bad, none] = bound4;
     STATIC_REQUIRE(std::is_same_v<decltype(ok), outcome<int>>);
     CHECK(clock::now() == at(2s));
     CHECK(ok.has_value());
@@ -201,7 +204,8 @@ TEST_CASE("a stop ends a gather with return_exceptions like any other") {
   bool went_on = false;
   auto main = [&]() -> task<> {
     auto body = [&]() -> task<> {
-      auto [a, b] = co_await gather(return_exceptions, after(1h, 1), fail_after(1ms, "x"));
+      auto bound5 = co_await gather(return_exceptions, after(1h, 1), fail_after(1ms, "x"));
+      auto& [a, b] = bound5;
       (void)a, (void)b;
       went_on = true;
     };
@@ -231,7 +235,8 @@ TEST_CASE("outcomes of references and of move-only values") {
     int target = 0;
     auto reference = [&]() -> task<int&> { co_return target; };
     auto unique = []() -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(1); };
-    auto [r, u] = co_await gather(return_exceptions, reference(), unique());
+    auto bound6 = co_await gather(return_exceptions, reference(), unique());
+    auto& [r, u] = bound6;
     CHECK(&r.value().get() == &target);
     const std::unique_ptr<int> taken = std::move(u).value();
     CHECK(*taken == 1);
@@ -389,7 +394,8 @@ TEST_CASE("gathers lose nothing under any schedule, stop or teardown") {
         };
         std::vector<task<int>> all;
         for (int i = 0; i != 7; ++i) all.push_back(one(i));
-        auto [many, three, four] = co_await gather(gather(std::move(all)), one(3), one(4));
+        auto bound7 = co_await gather(gather(std::move(all)), one(3), one(4));
+        auto& [many, three, four] = bound7;
         int sum = three + four;
         for (int x : many) sum += x;
         CHECK(sum == 28);

@@ -156,7 +156,8 @@ TEST_CASE("what an awaitable throws is thrown from the co_await") {
 
 TEST_CASE("awaitables go into gather, timeout and shield like tasks") {
   auto main = []() -> task<> {
-    auto [a, b, c] = co_await tandem::gather(paused(1), answer(), paused(std::string("x")));
+    auto bound8 = co_await tandem::gather(paused(1), answer(), paused(std::string("x")));
+    auto& [a, b, c] = bound8;
     CHECK(a == 1);
     CHECK(b == 42);
     CHECK(c == "x");
@@ -368,7 +369,8 @@ TEST_CASE("use_awaitable: an Asio coroutine awaits what tandem's gives, and what
     } catch (const std::runtime_error& e) {
       said = e.what();
     }
-    auto [e, v] = co_await spawn(ex, answer(), token::as_tuple(asio::use_awaitable));
+    auto bound9 = co_await spawn(ex, answer(), token::as_tuple(asio::use_awaitable));
+    auto& [e, v] = bound9;
     if (!e) sum += v;
   };
   asio::co_spawn(context, coroutine(), asio::detached);

@@ -702,8 +702,9 @@ TEST_CASE("real_coroutines that are always ready starve neither sockets nor time
       kit::at_exit end([&] { done = true; });
       asio::ip::tcp::acceptor acceptor(executor, {asio::ip::address_v4::loopback(), 0});
       asio::ip::tcp::socket near(executor);
-      auto [far, nothing] = co_await tandem::gather(acceptor.async_accept(use_task),
+      auto bound10 = co_await tandem::gather(acceptor.async_accept(use_task),
                                                     near.async_connect(acceptor.local_endpoint(), use_task));
+      auto& [far, nothing] = bound10;
       (void)nothing;
       char byte = 'x';
       for (int i = 0; i != 100; ++i) {

@@ -56,7 +56,8 @@ TEST_CASE("rule 1: an await that need not wait does not stop") {
   auto body = [&]() -> task<> {
     co_await tandem::shield(sleep_for(2s));  // the stop comes while this waits
     reached += co_await immediate();
-    auto [a, b] = co_await tandem::gather(immediate(), immediate());
+    auto bound11 = co_await tandem::gather(immediate(), immediate());
+    auto& [a, b] = bound11;
     reached += a + b;
     kit::gate open;
     open.open_one();
@@ -119,7 +120,8 @@ TEST_CASE("rule 2: stopped frames are destroyed innermost first, and before the 
   };
   auto outer = [&]() -> task<> {
     noted n(log, "outer");
-    auto [a, b] = co_await tandem::gather(middle(), sleep_for(1h));
+    auto bound12 = co_await tandem::gather(middle(), sleep_for(1h));
+    auto& [a, b] = bound12;
     (void)a, (void)b;
   };
   auto main = [&]() -> task<> {

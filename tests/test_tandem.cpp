@@ -12,7 +12,8 @@ tandem::task<int> here(int i) {
 
 TEST_CASE("two translation units share one tandem: tasks cross between them, and both run on one loop") {
   auto main = []() -> tandem::task<int> {
-    auto [a, b] = co_await tandem::gather(here(1), second_unit::there(2));
+    auto bound13 = co_await tandem::gather(here(1), second_unit::there(2));
+    auto& [a, b] = bound13;
     co_return a + b;
   };
   CHECK(tandem::simulate(main()) == 3);

@@ -237,7 +237,8 @@ task<int> chain_of_gathers(int n, kit::gate* bottom = nullptr) {
     if (bottom) co_await bottom->wait();
     co_return 0;
   }
-  auto [depth] = co_await tandem::gather(chain_of_gathers(n - 1, bottom));
+  auto bound14 = co_await tandem::gather(chain_of_gathers(n - 1, bottom));
+  auto& [depth] = bound14;
   co_return 1 + depth;
 }
 task<int> chain_of_scopes(int n, kit::gate* bottom) {
@@ -279,7 +280,8 @@ TEST_CASE("a chain 100,000 frames deep that waits at its bottom completes on a s
       co_await yield();
       gate.open();
     };
-    auto [depth, nothing] = co_await tandem::gather(chain(deep, &gate), open());
+    auto bound15 = co_await tandem::gather(chain(deep, &gate), open());
+    auto& [depth, nothing] = bound15;
     (void)nothing;
     co_return depth;
   };

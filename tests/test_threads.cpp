@@ -218,7 +218,7 @@ TEST_CASE("a call that ends in operation_aborted after a stop counts as stopped,
 
 TEST_CASE("abandon_on_cancel leaves the call behind at once, and what it gives is destroyed on its thread") {
   struct shared {
-    std::binary_semaphore release{0}, over{0};
+    std::binary_semaphore begun{0}, release{0}, over{0};
     std::atomic<int> live{0};
   };
   struct result {
@@ -233,15 +233,26 @@ TEST_CASE("abandon_on_cancel leaves the call behind at once, and what it gives i
     std::shared_ptr<shared> s_;
   };
   auto s = std::make_shared<shared>();
-  auto main = [&]() -> task<> {
-    auto call = [](std::shared_ptr<shared> p) {
-      p->release.acquire();
-      return result(p);
-    };
-    const bool in_time = static_cast<bool>(co_await tandem::try_timeout(0s, to_thread(abandon_on_cancel, call, s)));
-    CHECK_FALSE(in_time);
+  auto call = [](std::shared_ptr<shared> p) {
+    p->begun.release();
+    p->release.acquire();
+    return result(p);
   };
-  tandem::run(main());  // returns, though the call has not
+  asio::io_context context;
+  asio::cancellation_signal signal;
+  bool cancelled = false;
+  auto main = [&]() -> task<> {
+    const auto got = co_await to_thread(abandon_on_cancel, call, s);
+    CHECK(got.s_ == nullptr);
+  };
+  tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) {
+                  cancelled = e != nullptr;
+                }));
+  std::thread t([&] { context.run(); });
+  s->begun.acquire();
+  asio::post(context, [&] { signal.emit(asio::cancellation_type::terminal); });
+  t.join();  // though the call has not returned
+  CHECK(cancelled);
   CHECK(s->live == 0);
   s->release.release();
   s->over.acquire();
@@ -313,6 +324,106 @@ TEST_CASE("threads hand their results over at every stop and every end of the co
         co_await gather(one({}), one({}), one({}));
       },
       [](state& s, kit::end) { CHECK(s.begun == s.ended); });
+}
+
+TEST_CASE("a call that is abandoned before it begins is not made") {
+  std::counting_semaphore<> release(0);
+  std::latch all_busy(static_cast<std::ptrdiff_t>(std::min(32u, std::thread::hardware_concurrency() + 4)));
+  bool called = false;
+  auto blocks = [&] {
+    all_busy.count_down();
+    release.acquire();
+  };
+  auto main = [&]() -> task<> {
+    std::vector<task<>> busy;
+    auto block = [&]() -> task<> { co_await to_thread(blocks); };
+    for (std::ptrdiff_t i = 0, n = std::min(32u, std::thread::hardware_concurrency() + 4); i != n; ++i)
+      busy.push_back(block());
+    auto abandoned = [&]() -> task<> {
+      while (!all_busy.try_wait()) co_await sleep_for(100us);
+      const auto r = co_await tandem::try_timeout(1us, to_thread(abandon_on_cancel, [&] { called = true; }));
+      CHECK_FALSE(r);
+      release.release(64);
+    };
+    co_await gather(gather(std::move(busy)), abandoned());
+    co_await to_thread([] {});
+  };
+  tandem::run(main());
+  CHECK_FALSE(called);
+}
+
+TEST_CASE("spawn and on take a context too, such as a thread_pool") {
+  asio::thread_pool pool(1);
+  int four = 0;
+  auto main = [&]() -> task<> { four = co_await on(pool, doubled(2)); };
+  tandem::spawn(pool, main(), asio::detached);
+  pool.join();
+  CHECK(four == 4);
+}
+
+TEST_CASE("run refuses to wait in a handler of the loop that it would run") {
+  asio::io_context context;
+  bool refused = false;
+  tandem::spawn(context, doubled(1), [&](std::exception_ptr, int) {
+    try {
+      tandem::run(context, doubled(1));
+    } catch (const std::logic_error&) {
+      refused = true;
+    }
+  });
+  context.run();
+  CHECK(refused);
+}
+
+TEST_CASE("two threads run tasks on one context, and each hears of its deadlock") {
+  for (int i = 0; i != 20; ++i) {
+    asio::io_context context;
+    kit::gate gate;
+    std::atomic<int> reported{0};
+    auto waits = [&]() -> task<> { co_await gate.wait(); };
+    auto runs = [&] {
+      try {
+        tandem::run(context, waits());
+      } catch (const tandem::deadlock&) {
+        ++reported;
+      } catch (const std::runtime_error&) {  // the other one's end stopped the context first
+        ++reported;
+      }
+    };
+    std::thread other(runs);
+    runs();
+    other.join();
+    CHECK(reported == 2);
+  }
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("a stop in the middle of a launch keeps an operation from starting") {
+  asio::io_context context;
+  asio::cancellation_signal signal;
+  bool cancelled = false, went_on = false;
+  auto child = [&]() -> task<> {
+    signal.emit(asio::cancellation_type::terminal);
+    co_await asio::post(context, tandem::use_task);
+    went_on = true;
+  };
+  auto main = [&]() -> task<> { co_await gather(child()); };
+  tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) {
+                  cancelled = e != nullptr;
+                }));
+  context.run();
+  CHECK(cancelled);
+  CHECK_FALSE(went_on);
+}
+
+TEST_CASE("a context goes after its strands, whoever made the first one") {
+  {
+    asio::io_context context;
+    auto main = [&]() -> task<> { co_await on(asio::make_strand(context), sleep_for(1h)); };
+    tandem::spawn(context, main(), asio::detached);
+    context.poll();
+  }
+  CHECK(kit::live_frames() == 0);
 }
 
 // ---- on

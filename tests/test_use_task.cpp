@@ -45,8 +45,8 @@ task<std::pair<tcp::socket, tcp::socket>> connected() {
   auto executor = co_await tandem::this_task::executor;
   tcp::acceptor acceptor(executor, loopback());
   tcp::socket near(executor);
-  auto [far, nothing] =
-      co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint(), use_task));
+  auto bound16 = co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint(), use_task));
+  auto& [far, nothing] = bound16;
   (void)nothing;
   co_return std::pair(std::move(near), std::move(far));
 }
@@ -98,10 +98,12 @@ TEST_CASE("an error code is thrown as system_error, an exception_ptr as what it 
 
 TEST_CASE("as_tuple gives the code as a value, redirect_error assigns it") {
   auto main = []() -> task<> {
-    auto [near, far] = co_await connected();
+    auto bound17 = co_await connected();
+    auto& [near, far] = bound17;
     far.close();
     char byte = 0;
-    auto [code, size] = co_await near.async_read_some(asio::buffer(&byte, 1), token::as_tuple(use_task));
+    auto bound18 = co_await near.async_read_some(asio::buffer(&byte, 1), token::as_tuple(use_task));
+    auto& [code, size] = bound18;
     CHECK(code == asio::error::eof);
     CHECK(size == 0);
     error_code redirected = asio::error::access_denied;
@@ -153,8 +155,8 @@ TEST_CASE("use_task can be a socket's default token") {
     auto executor = co_await tandem::this_task::executor;
     tcp::acceptor acceptor(executor, loopback());
     socket near(executor);
-    auto [far, nothing] =
-        co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint()));
+    auto bound19 = co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint()));
+    auto& [far, nothing] = bound19;
     (void)nothing;
     co_await asio::async_write(far, asio::buffer("x", 1), use_task);
     char byte = 0;
@@ -254,8 +256,8 @@ TEST_CASE("a tree awaited through an adapted token does not hold virtual time ei
       co_await tandem::sleep_for(1h);
       co_return 3;
     };
-    auto [error, value] =
-        co_await tandem::spawn(co_await tandem::this_task::executor, inner(), token::as_tuple(use_task));
+    auto bound20 = co_await tandem::spawn(co_await tandem::this_task::executor, inner(), token::as_tuple(use_task));
+    auto& [error, value] = bound20;
     CHECK_FALSE(error);
     CHECK(value == 3);
   };
@@ -313,7 +315,8 @@ TEST_CASE("a library that keeps a plain cancellation_slot is cancelled too") {
 
 TEST_CASE("composed operations over sockets echo a megabyte") {
   auto main = []() -> task<> {
-    auto [near, far] = co_await connected();
+    auto bound21 = co_await connected();
+    auto& [near, far] = bound21;
     std::string sent(1 << 20, '.');
     for (std::size_t i = 0; i != sent.size(); ++i) sent[i] = static_cast<char>('a' + i % 26);
     auto echo = [&]() -> task<> {
@@ -339,7 +342,8 @@ TEST_CASE("sockets lose nothing under any stop or teardown") {
   kit::explore<state>(
       [](state& s) -> task<> {
         kit::counted c;
-        auto [near, far] = co_await connected();
+        auto bound22 = co_await connected();
+        auto& [near, far] = bound22;
         auto sends = [&]() -> task<> {
           kit::counted d;
           co_await asio::async_write(near, asio::buffer("hello", 5), use_task);

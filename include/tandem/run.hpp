@@ -21,12 +21,14 @@
 #include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
 #include TANDEM_ASIO_HEADER(post.hpp)
 #include TANDEM_ASIO_HEADER(signal_set.hpp)
+#include TANDEM_ASIO_HEADER(steady_timer.hpp)
 
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -82,8 +84,9 @@ T simulate(task<T> main, simulation_options options = {});
 /// the task, and keeps another context running until then; `detached` drops a failure, as in Asio. A task that waits
 /// for other tasks only does not keep `context.run()` from returning; destroying the context destroys it, and its
 /// handler. Write `tandem::spawn`, since Asio has a `spawn` too.
-template <class Awaitable, class Token>
-auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token);
+template <class Context, class Awaitable, class Token>
+requires std::is_convertible_v<Context&, asio::execution_context&>
+auto spawn(Context& context, Awaitable&& awaitable, Token&& token);
 
 /// The same on the loop of an executor. That of an io_context or a thread_pool has one loop, every strand has its own,
 /// and so has any other executor; equal executors share one. Loops of different executors run in parallel if their
@@ -191,19 +194,23 @@ clock::duration checked_duration(std::chrono::duration<Rep, Period> d, const cha
 /// The root of `run` and `simulate`.
 class main_root : public root {
  public:
-  bool ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+  bool ended() const noexcept { return state_of_run_.load() == over; }
   bool was_stopped() const noexcept { return fate_ == fate::stopped; }
   void stop_nothing_at_end() noexcept { stop_at_end_ = nullptr; }
-  /// Other threads may run the context as well, and the task may end on one of them.
-  void wake_at_end(asio::io_context& context) {
-    runner_has_seen_ = std::make_shared<std::atomic<bool>>(false);
-    waker_.emplace(context, runner_has_seen_);
+  /// The run is left. If the tree has not ended, the root looks after itself from now on.
+  void leave() noexcept {
+    if (state_of_run_.exchange(left) == over) delete this;
   }
-  /// The run was given up before the tree had ended: from now on the root looks after itself.
-  void outlive_run() noexcept { orphaned_ = true; }
 
  protected:
-  main_root(loop& l, asio::io_context* stop_at_end) noexcept : root(l), stop_at_end_(stop_at_end) {}
+  /// `stop_at_end`: a context of the run's own. `wake_at_end`: one that other threads may run as well, so that the task
+  /// may end on one of them while the thread of the run waits.
+  main_root(loop& l, asio::io_context* stop_at_end, asio::io_context* wake_at_end)
+      : root(l), stop_at_end_(stop_at_end) {
+    if (!wake_at_end) return;
+    runner_has_seen_ = std::make_shared<std::atomic<bool>>(false);
+    waker_.emplace(*wake_at_end, runner_has_seen_);
+  }
   virtual ~main_root() {
     if (runner_has_seen_) *runner_has_seen_ = true;
   }
@@ -215,9 +222,8 @@ class main_root : public root {
     body.destroy();
     fate_ = how;
     if (stop_at_end_) stop_at_end_->stop();
-    if (orphaned_) return delete this;
-    const auto wake = waker_;
-    ended_.store(true, std::memory_order_release);  // on another thread than the runner's, nothing is left from here on
+    auto wake = waker_;
+    if (state_of_run_.exchange(over) == left) return delete this;  // else the runner may be quicker than what follows
     if (wake) (*wake)();
   }
 
@@ -225,10 +231,12 @@ class main_root : public root {
   class waker {
    public:
     waker(asio::io_context& c, std::shared_ptr<std::atomic<bool>> seen) : context_(&c), seen_(std::move(seen)) {}
-    void operator()() const noexcept {
+    void operator()() noexcept {
       if (*seen_ || std::this_thread::get_id() == runner_) return;
       try {
-        asio::post(*context_, *this);
+        if (++rounds_ < 16) return asio::post(*context_, *this);
+        auto timer = std::make_shared<asio::steady_timer>(*context_, std::chrono::milliseconds(1));  // it is busy
+        timer->async_wait([w = *this, timer](const error_code&) mutable { w(); });
       } catch (...) {
         std::terminate();  // the runner would wait for ever
       }
@@ -238,20 +246,24 @@ class main_root : public root {
     asio::io_context* context_;
     std::shared_ptr<std::atomic<bool>> seen_;
     std::thread::id runner_ = std::this_thread::get_id();
+    int rounds_ = 0;
   };
 
   asio::io_context* stop_at_end_;
   std::shared_ptr<std::atomic<bool>> runner_has_seen_;
   std::optional<waker> waker_;
   fate fate_ = fate::stopped;
-  std::atomic<bool> ended_{false};
-  bool orphaned_ = false;
+  enum : unsigned char { under_way, over, left };
+  std::atomic<unsigned char> state_of_run_{under_way};
 };
 
 template <class T>
 class main_root_of final : public main_root {
  public:
-  main_root_of(loop& l, task<T> t, asio::io_context* stop_at_end) : main_root(l, stop_at_end) { start(*t.release()); }
+  main_root_of(loop& l, task<T> t, asio::io_context* stop_at_end, asio::io_context* wake_at_end)
+      : main_root(l, stop_at_end, wake_at_end) {
+    start(*t.release());
+  }
   result<T>& get() noexcept { return result_; }
 
  private:
@@ -331,14 +343,23 @@ class runner {
     if (context_.stopped()) context_.restart();
     go_on(main);
     if (main.ended()) return;
-    if (!loop_.idle())
+    std::string report;
+    in_turn([&] {
+      if (main.ended() || !loop_.idle()) return;
+      report = describe_deadlock(loop_, main);
+      loop_.ask_to_stop(main);
+    });
+    if (main.ended()) return;
+    if (report.empty()) {
+      context_.stop();
       throw std::runtime_error(
           "tandem::run: the io_context was stopped, or ran out of work, before the task had ended");
-    const std::string report = describe_deadlock(loop_, main);
-    loop_.ask_to_stop(main);
+    }
     context_.restart();
     go_on(main);
-    if (!main.ended()) loop_.abandon(main);
+    if (!main.ended()) in_turn([&] {
+        if (!main.ended()) loop_.abandon(main);
+      });
     throw deadlock(report);
   }
   /// The same for a context that ends with its run: whichever way that goes, every other tree is stopped and cleans up.
@@ -356,6 +377,8 @@ class runner {
  protected:
   /// Runs until no tree is left, or nothing can happen any more.
   virtual void clean_up() = 0;
+  /// Calls `f` where nothing of the loop runs meanwhile; by itself if no other thread can.
+  virtual void in_turn(const std::function<void()>& f) { f(); }
   ~runner() = default;
   asio::io_context& context_;
   loop& loop_;
@@ -384,6 +407,25 @@ class real_runner final : public runner {
   void clean_up() override {
     while (loop_.has_trees() && context_.run_one() != 0) {
     }
+  }
+  void in_turn(const std::function<void()>& f) override {
+    if (owns_context_) return f();
+    std::atomic<bool> done{false};
+    std::exception_ptr error;
+    asio::post(loop_.executor(), [&] {
+      try {
+        f();
+      } catch (...) {
+        error = std::current_exception();
+      }
+      done = true;
+    });
+    while (!done)
+      if (context_.stopped())
+        context_.restart();
+      else if (context_.run_one() == 0)
+        std::this_thread::yield();
+    if (error) std::rethrow_exception(error);
   }
   bool owns_context_;
 };
@@ -435,16 +477,11 @@ inline void refuse_inside_a_loop(const char* who) {
 template <class T>
 class main_task {
  public:
-  main_task(loop& l, task<T> t, asio::io_context* stop_at_end)
-      : root_(new main_root_of<T>(l, checked(std::move(t)), stop_at_end)) {}
+  main_task(loop& l, task<T> t, asio::io_context* stop_at_end, asio::io_context* wake_at_end = nullptr)
+      : root_(new main_root_of<T>(l, checked(std::move(t)), stop_at_end, wake_at_end)) {}
   main_task(const main_task&) = delete;
   main_task& operator=(const main_task&) = delete;
-  ~main_task() {
-    if (root_->ended())
-      delete root_;
-    else
-      root_->outlive_run();
-  }
+  ~main_task() { root_->leave(); }
   main_root_of<T>& root() noexcept { return *root_; }
   T take(int signal) {
     if (root_->was_stopped()) {
@@ -702,8 +739,9 @@ template <class T>
 T run(asio::io_context& context, task<T> main) {
   detail::refuse_inside_a_loop("tandem::run");
   detail::loop& l = detail::loop::of(context);
-  detail::main_task<T> root(l, std::move(main), nullptr);
-  root.root().wake_at_end(context);
+  if (l.here())
+    throw std::logic_error("tandem::run: called from a handler of the loop that is to run; co_await or spawn the task");
+  detail::main_task<T> root(l, std::move(main), nullptr, &context);
   detail::real_runner(context, l, false).run_to_end(root.root());
   return root.take(0);
 }
@@ -719,9 +757,10 @@ T simulate(task<T> main, simulation_options options) {
   return root.take(0);
 }
 
-template <class Awaitable, class Token>
-auto spawn(asio::io_context& context, Awaitable&& awaitable, Token&& token) {
-  return detail::spawn_on(detail::loop::entry(detail::loop::of(context)), std::forward<Awaitable>(awaitable),
+template <class Context, class Awaitable, class Token>
+requires std::is_convertible_v<Context&, asio::execution_context&>
+auto spawn(Context& context, Awaitable&& awaitable, Token&& token) {
+  return detail::spawn_on(detail::loop::of(context.get_executor()), std::forward<Awaitable>(awaitable),
                           std::forward<Token>(token));
 }
 

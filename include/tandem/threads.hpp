@@ -57,8 +57,8 @@ requires(!std::same_as<std::remove_cvref_t<Function>, abandon_on_cancel_t>)  //
     auto to_thread(Function&& function, Args&&... args);
 
 /// The same for a call that may be left behind: a stop takes effect at once, the call runs to its end unobserved, and
-/// what it gives is destroyed on its thread. Give it everything by value: it may outlive the coroutine, its context and
-/// `main`.
+/// what it gives is destroyed on its thread; one that has not begun is not made. Give it everything by value: it may
+/// outlive the coroutine, its context and `main`. It keeps its thread of the pool until it ends.
 template <class Function, class... Args>
 auto to_thread(abandon_on_cancel_t, Function&& function, Args&&... args);
 
@@ -69,15 +69,17 @@ auto to_thread(abandon_on_cancel_t, Function&& function, Args&&... args);
 /// loop, the frames are destroyed there, and their end travels back. A value that was on its way is delivered, and the
 /// next wait stops. If the other context goes first, `cancelled` is thrown here; if this one does, the frames of its
 /// loop are left alone for ever, because the other tree may refer to them. The other context must be there until the
-/// co_await, and be run. Throws std::invalid_argument for an empty executor. Allocates nothing beyond the frame, what
-/// Asio needs to post, and the loop of an executor that is not in use.
+/// co_await, and be run; under `simulate` virtual time stands still for it, so that no time limit fires. Throws
+/// std::invalid_argument for an empty executor. Allocates nothing beyond the frame, what Asio needs to post, and the
+/// loop of an executor that is not in use.
 template <class Executor, class Awaitable>
 requires std::is_convertible_v<const Executor&, asio::any_io_executor>
 auto on(const Executor& executor, Awaitable&& awaitable);
 
 /// The same for a context's own executor.
-template <class Awaitable>
-auto on(asio::io_context& context, Awaitable&& awaitable);
+template <class Context, class Awaitable>
+requires std::is_convertible_v<Context&, asio::execution_context&>
+auto on(Context& context, Awaitable&& awaitable);
 
 // ---- implementation ------------------------------------------------------------------------------------------------
 
@@ -113,6 +115,11 @@ class any_call {
     return std::exchange(waiter_, nullptr) != nullptr;
   }
   void request_stop() noexcept { stop_.request_stop(); }
+  /// On the thread of the call, before it.
+  bool is_abandoned() noexcept {
+    const std::scoped_lock lock(mutex_);
+    return waiter_ == nullptr;
+  }
 
  protected:
   /// Last on the thread of the call. The loop stays as long as somebody waits.
@@ -192,7 +199,9 @@ class call_awaitable final : public arrival {
       l.outside_begins();
       call_->attach(*this, l);
       try {
-        asio::post(call_threads(), [c = call_] { c->run(); });
+        asio::post(call_threads(), [c = call_] {
+          if (!c->is_abandoned()) c->run();
+        });
       } catch (...) {
         l.outside_ended();
         throw;
@@ -384,9 +393,10 @@ auto on(const Executor& executor, Awaitable&& awaitable) {
                          std::forward<Awaitable>(awaitable));
 }
 
-template <class Awaitable>
-auto on(asio::io_context& context, Awaitable&& awaitable) {
-  return detail::make_on(detail::loop::entry(detail::loop::of(context)), std::forward<Awaitable>(awaitable));
+template <class Context, class Awaitable>
+requires std::is_convertible_v<Context&, asio::execution_context&>
+auto on(Context& context, Awaitable&& awaitable) {
+  return detail::make_on(detail::loop::of(context.get_executor()), std::forward<Awaitable>(awaitable));
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -245,8 +245,8 @@ class operation : public any_operation {
   bool start(frame& f, Initiate&& initiate) {
     if (phase_ != fresh)
       throw std::logic_error("tandem: awaiting an Asio operation that was moved from, or awaited before");
-    if (f.scope->state != scope::running) {
-      park(f);
+    if (f.scope->stop_asked()) {  // maybe further out, by a stop that has not come down yet
+      park_to_be_stopped(f);
       return true;
     }
     loop& l = *f.scope->loop;

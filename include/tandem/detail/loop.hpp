@@ -42,6 +42,8 @@ class leaf : public wait_node, public list_node {
   /// From `suspend`: lets the frame wait here. False in a stopped scope: it stops here and now, so join no list. Throws
   /// std::logic_error if another frame waits here already.
   bool park(frame& f);
+  /// The frame does not wait: it stops here.
+  void park_to_be_stopped(frame& f) noexcept;
   /// Grants what is waited for. The frame is resumed in its turn, never from here.
   void wake() noexcept;
   /// Still waiting: neither woken nor stopped.
@@ -186,7 +188,9 @@ class loop {
   /// Is this the loop for that executor?
   bool belongs_to(const asio::any_io_executor& e) const noexcept { return e == given_ || e == executor_; }
   /// Does this thread run a handler of the serial executor, or destroy its context? For any thread.
-  bool here() const noexcept { return current_slot() == this || closed() || is_here_(*this); }
+  bool here() const noexcept {
+    return current_slot() == this || (closed() ? closer_.load() == std::this_thread::get_id() : is_here_(*this));
+  }
   /// It stays as long as its context.
   bool is_permanent() const noexcept { return !goes_when_idle_; }
   /// No other loop of the process has, or had, the same.
@@ -205,20 +209,22 @@ class loop {
   /// Keeps a loop that would go when it has nothing left to do. For any thread.
   class entry {
    public:
-    explicit entry(loop& l) noexcept : loop_(&l) { l.enter(); }
-    entry(const entry& o) noexcept : loop_(o.loop_) {
-      if (loop_) loop_->enter();
-    }
-    entry(entry&& o) noexcept : loop_(std::exchange(o.loop_, nullptr)) {}
+    explicit entry(loop& l) noexcept : loop_(&l), kept_(l.goes_when_idle_ ? &l : nullptr) { enter(); }
+    entry(const entry& o) noexcept : loop_(o.loop_), kept_(o.kept_) { enter(); }
+    entry(entry&& o) noexcept : loop_(o.loop_), kept_(std::exchange(o.kept_, nullptr)) {}
     entry& operator=(entry) = delete;
     ~entry() {
-      if (loop_) loop_->leave();
+      if (kept_) kept_->leave();
     }
     loop& operator*() const noexcept { return *loop_; }
     loop* operator->() const noexcept { return loop_; }
 
    private:
+    void enter() noexcept {
+      if (kept_) kept_->entries_.fetch_add(1);
+    }
     loop* loop_;
+    loop* kept_;  // null for a loop that stays anyway, and may have gone with its context
   };
   /// The loop for an executor: equal executors have the same one.
   static entry of(const asio::any_io_executor& executor);
@@ -305,6 +311,10 @@ class loop {
 
   /// The context goes: its handlers are about to be destroyed uninvoked.
   void shut_down() noexcept;
+  void close() noexcept {
+    closer_.store(std::this_thread::get_id());
+    closed_.store(true);
+  }
   void outlives_context() noexcept { service_ = nullptr; }
 
  private:
@@ -356,7 +366,8 @@ class loop {
   };
 
   /// Storage for the one drain that can be posted at a time, so that waking never allocates: a block for the handler,
-  /// and one for what its strand posts to run it.
+  /// and one for what the strand of an io_context or a thread_pool posts to run it. A strand's own second post, and the
+  /// executors of others, take memory from Asio; where there is none, the program ends (`post_drain`).
   struct drain_memory {
     struct block {
       alignas(std::max_align_t) unsigned char bytes[256];
@@ -417,9 +428,6 @@ class loop {
   void drain() noexcept;
   bool has_arrivals() const noexcept { return inbox_.load(std::memory_order_relaxed) != nullptr; }
   void collect() noexcept;
-  void enter() noexcept {
-    if (goes_when_idle_) entries_.fetch_add(1);
-  }
   void leave() noexcept;
   bool may_go() const noexcept {
     return goes_when_idle_ && !roots_ && ready_.empty() && waits_ == 0 && operations_ == 0;
@@ -454,6 +462,7 @@ class loop {
   // For any thread.
   std::atomic<arrival*> inbox_{nullptr};
   std::atomic<bool> scheduled_{false}, closed_{false};
+  std::atomic<std::thread::id> closer_{};  // set before closed_
   std::atomic<std::size_t> pushers_{0};  // who is about to touch the loop
   std::atomic<std::size_t> entries_{0};
   std::size_t place_ = 0;  // in the service's list, under its mutex
@@ -493,22 +502,30 @@ class loop_service : public asio::execution_context::service {
  public:
   using key_type = loop_service;
   static inline asio::execution_context::id id;
-  explicit loop_service(asio::execution_context& context) : service(context) {}
+  explicit loop_service(asio::execution_context& context) : service(context) {
+    asio::use_service<asio::detail::strand_executor_service>(context);  // made earlier, it goes later than our strands
+  }
 
   loop& of(asio::io_context& context, bool alone = false) {
     const std::scoped_lock lock(mutex_);
-    if (!main_) main_ = std::make_unique<loop>(*this, context, alone);
+    if (!main_) {
+      main_ = std::make_unique<loop>(*this, context, alone);
+      if (closed_) main_->close();
+    }
     return *main_;
   }
   loop::entry of(const asio::any_io_executor& executor) {
     const std::scoped_lock lock(mutex_);
     if (main_ && main_->belongs_to(executor)) return loop::entry(*main_);
-    for (const auto& l : others_)
-      if (l->belongs_to(executor)) return loop::entry(*l);
-    others_.push_back(std::make_unique<loop>(*this, executor));
-    others_.back()->place_ = others_.size() - 1;
-    others_.back()->closed_ = closed_;
-    return loop::entry(*others_.back());
+    for (std::size_t i = others_.size(); i-- != 0;)
+      if (others_[i].given == executor || (others_[i].wrapped && others_[i].wrapped == executor))
+        return loop::entry(*others_[i].l);
+    auto l = std::make_unique<loop>(*this, executor);
+    l->place_ = others_.size();
+    if (closed_) l->close();
+    const bool is_wrapped = l->executor() != executor;
+    others_.push_back({executor, is_wrapped ? l->executor() : asio::any_io_executor(), std::move(l)});
+    return loop::entry(*others_.back().l);
   }
   /// Destroys a loop that has nothing left to do, unless somebody is about to give it something.
   bool retire(loop& l) noexcept {
@@ -517,11 +534,11 @@ class loop_service : public asio::execution_context::service {
     if (l.entries_.load() != 0) return false;  // whoever leaves last posts a drain
     while (l.pushers_.load() != 0) std::this_thread::yield();  // he may be about to, for a few instructions
     if (l.scheduled_.load() || l.has_arrivals()) return false;
-    const std::size_t place = l.place_;
-    retired = std::move(others_[place]);
-    if (place + 1 != others_.size()) {
-      others_[place] = std::move(others_.back());
-      others_[place]->place_ = place;
+    const std::size_t at = l.place_;
+    retired = std::move(others_[at].l);
+    if (at + 1 != others_.size()) {
+      others_[at] = std::move(others_.back());
+      others_[at].l->place_ = at;
     }
     others_.pop_back();
     return true;
@@ -532,7 +549,7 @@ class loop_service : public asio::execution_context::service {
   ~loop_service() override {
     shut_down_all();  // for what a handler's destructor has spawned since
     if (main_) forget(main_);
-    for (auto& l : others_) forget(l);
+    for (auto& p : others_) forget(p.l);
   }
 
  private:
@@ -542,7 +559,7 @@ class loop_service : public asio::execution_context::service {
   }
   void shut_down_all() noexcept {
     if (main_) main_->shut_down();
-    for (std::size_t i = 0; i != others_.size(); ++i) others_[i]->shut_down();  // a destructor may add one more
+    for (std::size_t i = 0; i != others_.size(); ++i) others_[i].l->shut_down();  // a destructor may add one more
   }
   static void forget(std::unique_ptr<loop>& l) noexcept {
     if (l->busy_with_operations()) l.release()->outlives_context();
@@ -551,7 +568,11 @@ class loop_service : public asio::execution_context::service {
   std::mutex mutex_;
   bool closed_ = false;
   std::unique_ptr<loop> main_;  // of the executor of an io_context
-  std::vector<std::unique_ptr<loop>> others_;
+  struct place {
+    asio::any_io_executor given, wrapped;  // beside the loop, so that a search goes through memory in order
+    std::unique_ptr<loop> l;
+  };
+  std::vector<place> others_;
 };
 
 // ---- leaves
@@ -568,9 +589,15 @@ inline bool leaf::park(frame& f) {
     state_ = waits;
     return true;
   }
-  state_ = stopped;
-  l.queue(*this);
+  park_to_be_stopped(f);
   return false;
+}
+
+inline void leaf::park_to_be_stopped(frame& f) noexcept {
+  waiter = &f;
+  f.waits_for = this;
+  state_ = stopped;
+  f.scope->loop->queue(*this);
 }
 
 inline void leaf::wake() noexcept {
@@ -748,7 +775,6 @@ inline void loop::collect() noexcept {
 }
 
 inline void loop::leave() noexcept {
-  if (!goes_when_idle_) return;
   pushers_.fetch_add(1);
   if (entries_.fetch_sub(1) == 1 && current_slot() != this && !closed()) post_drain();  // it may have waited to go
   pushers_.fetch_sub(1);
@@ -892,7 +918,7 @@ inline void loop::outside_ended() noexcept {
 }
 
 inline void loop::shut_down() noexcept {
-  closed_.store(true);
+  close();
   while (pushers_.load() != 0) std::this_thread::yield();  // they may still hold the executor
   observer_ = nullptr;
   timer_.reset();
@@ -935,7 +961,6 @@ inline void loop::abandon_all() noexcept {
     some_left = !ready_.empty();
     while (!ready_.empty()) run_entry(ready_.front());
   }
-  given_ = executor_ = nullptr;  // a strand must go before the service that it belongs to
 }
 
 inline void loop::abandon(root& r) noexcept {
