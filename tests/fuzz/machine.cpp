@@ -344,6 +344,7 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         co_return m.returns(v);
       case kind::post:
         co_await asio::post(*w.context, tandem::use_task);
+        m.resumed();
         co_return m.returns(v);
       case kind::stop:  // of a tree that was spawned; 0 is the whole program
         w.stop(n.a);
