@@ -258,8 +258,9 @@ verdict attempt(Run& run, long n, long width, bool other_threads) {
   if (v.end == verdict::wrong) copy_text(error, v.text);
   error = nullptr;
   v.after = balance();
-  for (int i = 0; i != 1000 && !v.clean(); ++i) {  // other threads may still be at it
-    std::this_thread::sleep_for(1ms);
+  const auto patience = std::chrono::steady_clock::now() + 1s;  // other threads may still be at it
+  while (!v.clean() && std::chrono::steady_clock::now() < patience) {
+    std::this_thread::yield();
     v.after = balance();
   }
   return v;

@@ -340,7 +340,7 @@ TEST_CASE("a call that is abandoned before it begins is not made") {
     for (std::ptrdiff_t i = 0, n = std::min(32u, std::thread::hardware_concurrency() + 4); i != n; ++i)
       busy.push_back(block());
     auto abandoned = [&]() -> task<> {
-      while (!all_busy.try_wait()) co_await sleep_for(100us);
+      while (!all_busy.try_wait()) co_await yield();
       const auto r = co_await tandem::try_timeout(1us, to_thread(abandon_on_cancel, [&] { called = true; }));
       CHECK_FALSE(r);
       release.release(64);
