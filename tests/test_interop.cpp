@@ -47,6 +47,7 @@ using tandem::simulate;
 using tandem::sleep_for;
 using tandem::spawn;
 using tandem::task;
+using tandem::use_task;
 using tandem::yield;
 
 #if TANDEM_ASIO_VERSION >= 102400
@@ -269,6 +270,27 @@ TEST_CASE("operation_aborted from an awaitable that nobody stopped is an ordinar
     CHECK_FALSE(said.empty());
   };
   simulate(main());
+}
+
+TEST_CASE("a stop that comes when the end of an awaitable is on its way leaves nothing behind that refers to it") {
+  bool ended = false;
+  auto main = [&]() -> task<> {
+    const asio::any_io_executor executor = co_await tandem::this_task::executor;
+    asio::steady_timer timer(executor, 1h);
+    auto waits = [&]() -> asio::awaitable<void> {
+      tandem::error_code cancelled;
+      co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+      ended = true;
+    };
+    auto fails = [&]() -> task<> {
+      co_await asio::post(executor, use_task);  // the other one waits now
+      timer.cancel();
+      throw std::runtime_error("meanwhile");
+    };
+    co_await tandem::gather(waits(), fails());
+  };
+  CHECK_THROWS_WITH(simulate(main()), "meanwhile");
+  CHECK(ended);
 }
 
 TEST_CASE("in a stopped scope an awaitable is not started") {

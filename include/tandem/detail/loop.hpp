@@ -301,6 +301,7 @@ class loop {
 
   // -- for simulate, which drives the loop itself
   void simulate(clock::time_point start, std::uint64_t seed) noexcept;
+  bool is_virtual() const noexcept { return virtual_; }
   const clock::time_point* virtual_time() const noexcept { return &batch_time_; }
   /// Runs one ready entry; false if there is none.
   bool run_one() noexcept;
