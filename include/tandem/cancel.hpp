@@ -106,7 +106,7 @@ class single : public group {
   }
   void launch_it() noexcept {
     frame_ = task_.release();
-    launch(*frame_, 0);
+    if (launch(*frame_, 0)) take(*frame_, fate::done);
   }
   void take(frame& child, fate how) noexcept override {
     if (how == fate::done) result_.take_from(static_cast<promise<T>&>(child).result);
@@ -277,7 +277,7 @@ class finally_awaitable final : public single<T> {
     } catch (...) {
       return add_failure(std::current_exception());
     }
-    this->launch(*this->frame_, 1);
+    if (this->launch(*this->frame_, 1)) take(*this->frame_, fate::done);
   }
   void add_failure(std::exception_ptr e) noexcept {
     if (this->result_.has_error() && !failures_.any()) failures_.add(this->result_.get_error());

@@ -134,11 +134,28 @@ class gathering : public group {
     else
       some_stopped_ = true;
     child.destroy();
-    if (!r.has_error()) return;
+    if (r.has_error()) child_failed(r.get_error());
+  }
+  template <class T, class Place>
+  void settle_in_place(Place&& place, frame& child, fate how) noexcept {
+    auto& r = static_cast<promise<T>&>(child).result;
+    if (how == fate::done && r.has_value()) {
+      place = r.get_value();
+      return child.destroy();
+    }
+    std::exception_ptr e;
+    if (how == fate::done)
+      e = r.get_error();
+    else
+      some_stopped_ = true;
+    child.destroy();
+    if (e) child_failed(std::move(e));
+  }
+  [[gnu::cold, gnu::noinline]] void child_failed(std::exception_ptr e) noexcept {
     if (!keep_going_)
-      fail(r.get_error());
+      fail(std::move(e));
     else if (scope_.state != detail::scope::running)
-      failures_.add(r.get_error());  // of a clean-up: thrown if there will be no outcomes because of the stop
+      failures_.add(std::move(e));  // of a clean-up: thrown if there will be no outcomes because of the stop
   }
   void fail(std::exception_ptr e) noexcept {
     failures_.add(std::move(e));
@@ -178,57 +195,69 @@ class gather_vector final : public gathering {
   }
   gather_vector(gather_vector&& o) noexcept : gathering(std::move(o)), tasks_(std::move(o.tasks_)) {}
   ~gather_vector() {
-    for (auto& s : slots_)
-      if (s.child) s.child->destroy();
+    if (has_children())
+      for (auto& t : tasks_)
+        if (frame* c = t.release()) c->destroy();
   }
 
   const char* what() const noexcept override { return "gather"; }
-  std::size_t children() const noexcept override { return slots_.size(); }
-  frame* child(std::size_t i) const noexcept override { return slots_[i].child; }
+  std::size_t children() const noexcept override { return tasks_.size(); }
+  frame* child(std::size_t i) const noexcept override { return tasks_[i].get(); }
+
+  step child_ended(frame& child, fate how) noexcept override {
+    take(child, how);  // of this class: not through the table of virtual functions
+    return one_less();
+  }
 
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
     begin(f);
-    slots_.resize(tasks_.size());
+    results_.resize(tasks_.size());
     for (std::size_t i = 0; i != tasks_.size(); ++i) {
       if (no_more()) {
+        tasks_.erase(tasks_.begin() + static_cast<std::ptrdiff_t>(i), tasks_.end());
         not_started();
         break;
       }
-      slots_[i].child = tasks_[i].release();
-      launch(*slots_[i].child, i);
+      frame& child = *tasks_[i].get();
+      if (launch(child, i)) take(child, fate::done);
     }
-    tasks_.clear();
     return end();
   }
   value_type await_resume() {
     consume();
     rethrow_failure();
-    if constexpr (!std::is_void_v<value_type>) {
+    if constexpr (std::is_void_v<value_type>) {
+      return;
+    } else if constexpr (in_place) {
+      return std::move(results_);
+    } else {
       value_type out;
-      out.reserve(slots_.size());
-      for (auto& s : slots_) {
+      out.reserve(results_.size());
+      for (auto& r : results_) {
         if constexpr (KeepGoing)
-          out.emplace_back(std::move(s.result));
+          out.emplace_back(std::move(r));
         else
-          out.push_back(std::move(s.result.get_value()));
+          out.push_back(std::move(r.get_value()));
       }
       return out;
     }
   }
 
  private:
-  struct slot {
-    frame* child = nullptr;
-    detail::result<T> result;
-  };
+  /// Numbers and their like go straight into the vector that is returned.
+  static constexpr bool in_place = !KeepGoing && std::is_trivially_default_constructible_v<stored_t<T>> &&
+                                   std::is_trivially_copyable_v<stored_t<T>>;
+
   void take(frame& child, fate how) noexcept override {
-    slot& s = slots_[child.index];
-    s.child = nullptr;
-    settle(s.result, child, how);
+    tasks_[child.index].release();
+    if constexpr (in_place)
+      settle_in_place<T>(results_[child.index], child, how);
+    else
+      settle(results_[child.index], child, how);
   }
-  std::vector<task<T>> tasks_;
-  std::vector<slot> slots_;
+  std::vector<task<T>> tasks_;  // each is empty once it has ended
+  std::vector<std::conditional_t<in_place, stored_t<T>, detail::result<T>>> results_;
 };
 
 template <bool KeepGoing, class... Ts>
@@ -277,7 +306,7 @@ class gather_tuple final : public gathering {
   void start_one() noexcept {
     if (no_more()) return not_started();
     children_[I] = std::get<I>(tasks_).release();
-    launch(*children_[I], I);
+    if (launch(*children_[I], I)) take(*children_[I], fate::done);
   }
   template <std::size_t... I>
   value_type results(std::index_sequence<I...>) {
@@ -433,7 +462,7 @@ class fan_out_awaitable final : public gathering {
       return fail(std::current_exception());
     }
     ++under_way_;
-    launch(*places_[at].child, at);
+    if (launch(*places_[at].child, at)) take(*places_[at].child, fate::done);
   }
 
   void take(frame& child, fate how) noexcept override {

@@ -141,7 +141,7 @@ class yield_awaitable final : public leaf {
   bool suspend(frame& f) {
     if (park(f)) {
       state_ = woken;
-      f.scope->loop->queue(*this);
+      f.scope->loop->queue_in_turn(*this);
     }
     return true;
   }

@@ -63,6 +63,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
 
   /// For the awaiter and the scopes: hands over the frame. Not for users.
   detail::promise<T>* release() noexcept { return std::exchange(frame_, nullptr); }
+  detail::promise<T>* get() const noexcept { return frame_; }
   detail::task_awaiter<T> make_awaiter() &&;
 
  private:

@@ -181,9 +181,10 @@ const Executor& plain_executor(const Executor& e) noexcept {
 }
 
 template <class Executor>
-asio::any_io_executor checked_executor(const Executor& executor, const char* who) {
-  asio::any_io_executor e(plain_executor(executor));
-  if (!e) throw std::invalid_argument(std::string(who) + ": the executor is empty");
+const auto& checked_executor(const Executor& executor, const char* who) {
+  const auto& e = plain_executor(executor);
+  if constexpr (std::is_constructible_v<bool, decltype(e)>)
+    if (!e) throw std::invalid_argument(std::string(who) + ": the executor is empty");
   return e;
 }
 
@@ -264,9 +265,7 @@ class operation : public any_operation {
     }
     if (phase_ == over) return false;
     phase_ = in_flight;
-    f.waits_for = this;
-    since_ = l.batch_time();
-    state_ = waits;
+    settle_in(f);
     if (f.scope->state != scope::running) stop(stop_mode::ask);  // asked for while the operation was being initiated
     return true;
   }

@@ -1,6 +1,6 @@
 # Sourced by examples/run and tests/run: finds what they need and installs what is missing.
 #
-#   need THING...   makes sure that each of compiler, cmake, builder, asio, boost, catch2 is there, or ends with a sentence
+#   need THING...   makes sure that each of compiler, cmake, builder, asio, boost, catch2 ... is there, or ends with a sentence
 #   try_need THING  the same for what one can do without (clang, pkg-config): false, and $reason, where it can't be had
 #
 # Debian and Ubuntu: with apt-get, as root or by sudo without a password. Nothing that is installed is ever removed or
@@ -60,7 +60,8 @@ has() {
     boost) find_header boost/pfr.hpp && version_at_least boost/version.hpp BOOST_VERSION 108100 ;;
     catch2) find_header catch2/catch_all.hpp || find_header catch2/catch.hpp ;;
     clang) echo 'int main() {}' | clang++-19 -fsanitize=address -x c++ - -o /dev/null ;;
-    pkg-config) command -v pkg-config ;;
+    pkg-config | python3 | valgrind) command -v "$1" ;;
+    benchmark) find_header benchmark/benchmark.h ;;
   esac >/dev/null 2>&1
 }
 
@@ -72,6 +73,9 @@ packages_by_system() {
     asio) echo "standalone Asio 1.22.1 or later|libasio-dev|asio-devel|asio|asio" ;;
     boost) echo "the headers of Boost 1.81 or later|libboost-dev (Debian 12: libboost1.81-dev)|boost-devel|boost|boost" ;;
     catch2) echo "Catch2 2.13 or later|catch2|catch-devel|catch2|catch2" ;;
+    benchmark) echo "Google Benchmark|libbenchmark-dev|google-benchmark-devel|benchmark|google-benchmark" ;;
+    python3) echo "Python 3|python3|python3|python|python3" ;;
+    valgrind) echo "Valgrind|valgrind|valgrind|valgrind|(not on macOS)" ;;
   esac
 }
 
@@ -115,6 +119,7 @@ debian_packages() {
       compiler) echo g++ ;;
       builder) echo ninja-build ;;
       asio) echo libasio-dev ;;
+      benchmark) echo libbenchmark-dev ;;
       boost)  # the package with the headers themselves: 1.81 on Debian 12, whose default is older, else the default
         version=$(apt-cache "${apt_options[@]}" show libboost-dev 2>/dev/null | sed -n 's/^Version: \([0-9]*\.[0-9]*\).*/\1/p' | head -n 1)
         printf 'libboost%s-dev\n' "$(printf '%s\n' 1.81 "${version:-1.81}" | sort -V | tail -n 1)" ;;
@@ -149,7 +154,7 @@ boost_must_stay_apart() {
 apt_get_things() {
   local thing packages tools=() installed=() unpacked=()
   for thing; do
-    case $thing in compiler | cmake | builder | clang | pkg-config) tools+=("$thing") ;; esac
+    case $thing in compiler | cmake | builder | clang | pkg-config | benchmark | python3 | valgrind) tools+=("$thing") ;; esac
   done
   if ! may_install && [ ${#tools[@]} != 0 ]; then
     packages=($(debian_packages "${tools[@]}"))

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -80,8 +81,8 @@ inline std::string await_tree(const root& top, clock::time_point now) {
             .append(std::to_string(f->where.line()))
             .append(") ");
       if (n) out.append("waits for ").append(n->what());
-      if (n && n->since() && n->children() == 0)
-        out.append(" since ").append(std::to_string((now - *n->since()) / std::chrono::milliseconds(1))).append(" ms");
+      if (const auto since = n ? n->since() : std::nullopt; since && n->children() == 0)
+        out.append(" since ").append(std::to_string((now - *since) / std::chrono::milliseconds(1))).append(" ms");
     }
     if (!n) continue;
     for (std::size_t i = n->children(); i-- != 0;)

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <source_location>
 #include <type_traits>
 #include <utility>
@@ -69,8 +70,8 @@ class wait_node {
   /// The i-th child, null if it has not started or has ended.
   virtual std::size_t children() const noexcept { return 0; }
   virtual frame* child(std::size_t) const noexcept { return nullptr; }
-  /// When a leaf began to wait; null for what waits for children.
-  virtual const clock::time_point* since() const noexcept { return nullptr; }
+  /// When a leaf began to wait; nothing for what waits for children.
+  virtual std::optional<clock::time_point> since() const noexcept { return std::nullopt; }
   /// The child that a stop goes straight on to, for nodes that open no scope; this keeps the walk down a loop.
   virtual frame* passes_stop_to() const noexcept { return nullptr; }
   /// Stops what is below. Resumes nothing and destroys nothing: the loop does both later.

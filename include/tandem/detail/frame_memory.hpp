@@ -32,20 +32,20 @@ inline void deallocate_frame(void* p, std::size_t) noexcept {
 /// made it. A hit costs a few instructions where the heap costs 6 to 50 ns.
 class frame_memory {
  public:
-  void* allocate(std::size_t size) {
+  [[gnu::always_inline]] void* allocate(std::size_t size) {
     const std::size_t c = size_class(size);
     if (c >= classes) return ::operator new(size);
     block* b = free_[c];
-    if (!b) return ::operator new(c* granule);
+    if (!b) return ::operator new(bytes_of(c));
     free_[c] = b->next;
-    bytes_ -= c * granule;
+    room_ += bytes_of(c);
     return b;
   }
-  void deallocate(void* p, std::size_t size) noexcept {
+  [[gnu::always_inline]] void deallocate(void* p, std::size_t size) noexcept {
     const std::size_t c = size_class(size);
-    if (c >= classes || bytes_ >= limit_) return give_back(p, c);
+    if (c >= classes || room_ < bytes_of(c)) return give_back(p, c);
     free_[c] = ::new (p) block{free_[c]};
-    bytes_ += c * granule;
+    room_ -= bytes_of(c);
   }
 
   /// This thread's. Trivially constructed, so that reaching it is one address computation.
@@ -59,16 +59,19 @@ class frame_memory {
     block* next;
   };
   static constexpr std::size_t granule = 16;
-  static constexpr std::size_t classes = 1024 / granule + 1;
+  static constexpr std::size_t classes = 1024 / granule;
   static constexpr std::size_t limit = std::size_t(32) << 20;
 
-  static std::size_t size_class(std::size_t size) noexcept { return (size + granule - 1) / granule; }
+  // Odd multiples of 8: that is what fits into the chunks of malloc, whose header is 8.
+  static constexpr std::size_t size_class(std::size_t size) noexcept { return (size + 7) / granule; }
+  static constexpr std::size_t bytes_of(std::size_t c) noexcept { return c * granule + 8; }
 
-  // The slow path: the first frame that this thread gives back (the limit is still zero then), and those beyond it.
+  // The slow path: the first frame that this thread gives back (there is no room yet), and those beyond the limit.
   [[gnu::noinline]] void give_back(void* p, std::size_t c) noexcept {
     ::operator delete(p);
-    if (limit_ != 0 || c >= classes || ended_) return;
-    limit_ = limit;
+    if (cleaned_ || c >= classes) return;
+    cleaned_ = true;
+    room_ = limit;
     static thread_local at_thread_exit cleaner;
     cleaner.memory = this;
   }
@@ -77,26 +80,24 @@ class frame_memory {
     ~at_thread_exit() { memory->end(); }
   };
   void end() noexcept {
-    ended_ = true;  // thread-locals destroyed after this one may still free frames: they go to the heap
-    limit_ = 0;
     for (block*& head : free_)
       while (block* b = head) {
         head = b->next;
         ::operator delete(b);
       }
+    room_ = 0;  // thread-locals destroyed after this one may still free frames: they go to the heap
   }
 
   block* free_[classes]{};
-  std::size_t bytes_ = 0;  // in all of them
-  std::size_t limit_ = 0;
-  bool ended_ = false;
+  std::size_t room_ = 0;  // for more, in bytes
+  bool cleaned_ = false;  // by now, or when the thread ends
 };
 
 // Not inlined by clang, which may keep the address of a thread-local across a suspension.
 #if defined(__clang__)
 #define TANDEM_THREAD_LOCAL_ACCESS [[gnu::noinline]]
 #else
-#define TANDEM_THREAD_LOCAL_ACCESS
+#define TANDEM_THREAD_LOCAL_ACCESS [[gnu::always_inline]]
 #endif
 
 TANDEM_THREAD_LOCAL_ACCESS inline void* allocate_frame(std::size_t size) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -26,7 +27,8 @@ class failures {
       return;
     }
     try {
-      more_.push_back(std::move(e));
+      if (!more_) more_ = std::make_unique<std::vector<std::exception_ptr>>();
+      more_->push_back(std::move(e));
     } catch (...) {  // no memory to note it; the first failure is what the caller gets
     }
   }
@@ -40,10 +42,10 @@ class failures {
  private:
   /// Nothing if there is no memory for it: then, too, the first failure is what the caller gets.
   std::optional<exception_group> all() const noexcept {
-    if (more_.empty()) return std::nullopt;
+    if (!more_) return std::nullopt;
     try {
       std::vector<std::exception_ptr> every{first_};
-      every.insert(every.end(), more_.begin(), more_.end());
+      every.insert(every.end(), more_->begin(), more_->end());
       return exception_group(std::move(every));
     } catch (...) {
       return std::nullopt;
@@ -51,7 +53,7 @@ class failures {
   }
 
   std::exception_ptr first_;
-  std::vector<std::exception_ptr> more_;
+  std::unique_ptr<std::vector<std::exception_ptr>> more_;
 };
 
 /// The common part. What derives from it says which children there are and what their endings mean.
@@ -66,11 +68,11 @@ class group : public stop_target {
     set_stopping(m);
   }
 
-  step child_ended(frame& child, fate how) noexcept final {
+  std::optional<clock::time_point> since() const noexcept override { return std::nullopt; }
+
+  step child_ended(frame& child, fate how) noexcept override {
     take(child, how);
-    if (--pending_ != 0) return step::none();
-    state_ = idle;
-    return goes_on() ? step::resume(*waiter) : step::reap(*waiter);
+    return one_less();
   }
 
  protected:
@@ -86,8 +88,7 @@ class group : public stop_target {
   /// Between `begin` and `end` children are launched. One more count is held, so that the last child's end is not the
   /// group's before all have started.
   void begin(frame& f) {
-    if (std::exchange(spent_, true))
-      throw std::logic_error(std::string("tandem: awaiting a ") + what() + " that was moved from, or awaited before");
+    if (std::exchange(spent_, true)) throw_spent();
     waiter = &f;
     scope_.loop = f.scope->loop;
     scope_.outer = f.scope;
@@ -96,17 +97,24 @@ class group : public stop_target {
     stops_before_ = scope_.loop->stops();
     pending_ = 1;
   }
-  /// Launches `child` as number `index`. It runs until it first waits.
-  void launch(frame& child, std::size_t index) noexcept {
+  /// Launches `child` as number `index`. It runs until it first waits. True: it has ended, and is to be taken.
+  bool launch(frame& child, std::size_t index) noexcept {
     child.owner = this;
     child.scope = &scope_;
     child.index = static_cast<std::uint32_t>(index);
     ++pending_;
-    if (scope_.loop->start(child)) {
-      take(child, fate::done);
-      --pending_;
-    }
+    if (!scope_.loop->start(child)) return false;
+    --pending_;
+    return true;
   }
+  /// A child has been taken: what the loop does next.
+  step one_less() noexcept {
+    if (--pending_ != 0) return step::none();
+    state_ = idle;
+    return goes_on() ? step::resume(*waiter) : step::reap(*waiter);
+  }
+  /// Some that were launched have not ended.
+  bool has_children() const noexcept { return pending_ != 0; }
   /// While children are being launched: has the group, or the scope around it, been stopped since it began?
   bool stop_came() const noexcept {
     if (scope_.state != began_in_ || waiter->scope->state != began_in_) return true;
@@ -116,15 +124,12 @@ class group : public stop_target {
   bool end() noexcept {
     if (--pending_ == 0) {
       if (goes_on()) return false;
-      waiter->waits_for = this;
-      state_ = stopped;
-      scope_.loop->queue(*this);
+      park_to_be_stopped(*waiter);
       return true;
     }
     waiter->waits_for = this;
-    since_ = scope_.loop->batch_time();
     state_ = waits;
-    if (waiter->scope->state != began_in_) stop(stop_mode::ask);
+    if (waiter->scope->state != began_in_) stop_now();
     return true;
   }
 
@@ -144,6 +149,10 @@ class group : public stop_target {
   detail::scope scope_;
 
  private:
+  [[noreturn, gnu::cold, gnu::noinline]] void throw_spent() const {
+    throw std::logic_error(std::string("tandem: awaiting a ") + what() + " that was moved from, or awaited before");
+  }
+  [[gnu::cold, gnu::noinline]] void stop_now() noexcept { stop(stop_mode::ask); }
   decltype(detail::scope::state) began_in_ = detail::scope::running;
   std::uint64_t stops_before_ = 0;
   bool spent_ = false;

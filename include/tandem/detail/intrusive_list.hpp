@@ -20,14 +20,14 @@ class list_node {
     if (!next_) return;
     prev_->next_ = next_;
     next_->prev_ = prev_;
-    prev_ = next_ = nullptr;
+    next_ = nullptr;
   }
 
  private:
   template <class T>
   friend class intrusive_list;
-  list_node* prev_ = nullptr;
-  list_node* next_ = nullptr;
+  list_node* next_ = nullptr;  // null outside a list
+  list_node* prev_;
 };
 
 /// First in, first out; every operation is constant time and allocates nothing. Destroying the list unlinks its
@@ -40,16 +40,19 @@ class intrusive_list {
   intrusive_list& operator=(const intrusive_list&) = delete;
   ~intrusive_list() {
     while (!empty()) pop_front();
-    head_.prev_ = head_.next_ = nullptr;
+    head_.next_ = nullptr;
   }
 
   bool empty() const noexcept { return head_.next_ == &head_; }
   T& front() const noexcept { return static_cast<T&>(*head_.next_); }
   void push_back(T& t) noexcept { insert_before(head_, t); }
+  /// Precondition: not empty.
   T& pop_front() noexcept {
-    T& t = front();
-    static_cast<list_node&>(t).unlink();
-    return t;
+    list_node& n = *head_.next_;
+    head_.next_ = n.next_;
+    n.next_->prev_ = &head_;
+    n.next_ = nullptr;
+    return static_cast<T&>(n);
   }
   /// The member after `t`, or null at the end.
   T* next(const T& t) const noexcept {

@@ -16,6 +16,7 @@
 #include TANDEM_ASIO_HEADER(thread_pool.hpp)
 
 #include <atomic>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -26,6 +27,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <typeinfo>
 #include <utility>
 #include <vector>
@@ -41,7 +43,15 @@ class leaf : public wait_node, public list_node {
  public:
   /// From `suspend`: lets the frame wait here. False in a stopped scope: it stops here and now, so join no list. Throws
   /// std::logic_error if another frame waits here already.
-  bool park(frame& f);
+  bool park(frame& f) {
+    if (state_ != idle) throw_awaited_twice();
+    if (f.scope->state == scope::running) {
+      settle_in(f);
+      return true;
+    }
+    park_to_be_stopped(f);
+    return false;
+  }
   /// The frame does not wait: it stops here.
   void park_to_be_stopped(frame& f) noexcept;
   /// Grants what is waited for. The frame is resumed in its turn, never from here.
@@ -53,7 +63,9 @@ class leaf : public wait_node, public list_node {
   void consume() noexcept { state_ = idle; }
 
   void stop(stop_mode) noexcept override;
-  const clock::time_point* since() const noexcept override { return &since_; }
+  std::optional<clock::time_point> since() const noexcept override {
+    return clock::time_point(clock::duration(static_cast<std::int64_t>(since_ << 8) >> 8 << since_shift));
+  }
 
  protected:
   leaf() = default;
@@ -72,8 +84,17 @@ class leaf : public wait_node, public list_node {
     woken,    // in the ready queue, to be resumed
     stopped,  // in the ready queue, to be destroyed
     calls     // in the ready queue, for on_turn
-  } state_ = idle;
-  clock::time_point since_{};
+  } state_ : 8 = idle;
+
+  /// The frame waits from now on.
+  void settle_in(frame& f) noexcept;
+
+ private:
+  static constexpr int since_shift = 10;  // about a microsecond: one word holds a thousand years, and the state
+  std::uint64_t since_ : 56 = 0;
+  [[noreturn, gnu::cold, gnu::noinline]] void throw_awaited_twice() const {
+    throw std::logic_error(std::string("tandem: two coroutines await the same ") + what() + "; make one for each");
+  }
 };
 
 /// A leaf that time wakes. Removing and adding cost O(log n) of the loop's timers.
@@ -154,30 +175,22 @@ class stop_target : public leaf {
 /// loop that is not said to be for any thread is touched by such a handler only; `here()` tells whether this is one.
 class loop {
  public:
-  /// The loop of a context's own executor, which any number of threads may run, or one thread alone.
-  loop(loop_service& service, asio::io_context& context, bool alone) : loop(service, context.get_executor(), false) {
-    if (alone)
-      run_on(context.get_executor());
-    else
-      run_on(asio::make_strand(context.get_executor()));
-  }
-  /// The loop of another executor. It goes when it has nothing left to do.
-  loop(loop_service& service, const asio::any_io_executor& given) : loop(service, given, true) {
-    const bool is_serial =
-        run_on_strand<asio::io_context::executor_type>() || run_on_strand<asio::thread_pool::executor_type>() ||
-        run_on_strand<asio::system_executor>() || run_on_strand<asio::any_io_executor>();
-    if (is_serial) return;
-    if (given.target_type() == typeid(asio::thread_pool::executor_type))
-      run_on(asio::make_strand(*given.target<asio::thread_pool::executor_type>()));
-    else
-      run_on(asio::make_strand(given));  // or it is serial, and that can't be seen
-  }
+  /// How a loop reaches its executor, which is serial.
+  struct access {
+    asio::any_io_executor executor;
+    void (*post_drain)(loop&);
+    bool (*is_here)(const loop&);
+  };
+  /// A loop that `goes_when_idle` does so when it has nothing left to do. `given`: what it was asked for; its own
+  /// executor may be a strand around that.
+  loop(loop_service& service, asio::any_io_executor given, access own, bool goes_when_idle);
   loop(const loop&) = delete;
   loop& operator=(const loop&) = delete;
   ~loop();
 
-  /// The one loop of a context; made at the first use.
-  static loop& of(asio::io_context& context);
+  /// The one loop of a context, which any number of threads may run; made at the first use.
+  template <std::same_as<asio::io_context> Context>
+  static loop& of(Context& context);
   /// The same for a new context that one thread alone will run, by `run` or `simulate`: it needs no strand.
   static loop& alone_on(asio::io_context& context);
   /// The loop that runs a coroutine on this thread now, or null.
@@ -226,14 +239,19 @@ class loop {
     loop* loop_;
     loop* kept_;  // null for a loop that stays anyway, and may have gone with its context
   };
-  /// The loop for an executor: equal executors have the same one.
-  static entry of(const asio::any_io_executor& executor);
+  /// The loop for an executor: equal executors have the same one. A template, because each type of strand that there
+  /// is code for costs every user a large part of a second of compile time.
+  template <std::convertible_to<asio::any_io_executor> Executor>
+  static entry of(const Executor& executor);
 
   /// Queues a leaf whose state says what is to be done with its frame.
   void queue(leaf& l) noexcept {
     ready_.push_back(l);
     if (!running_) schedule();
   }
+
+  /// The same from a coroutine, while the loop runs.
+  void queue_in_turn(leaf& l) noexcept { ready_.push_back(l); }
 
   /// Makes room for one more timer, so that adding it cannot fail.
   void reserve_timer();
@@ -324,19 +342,21 @@ class loop {
   friend class loop_service;
   friend struct loops_alive;
 
-  loop(loop_service& service, const asio::any_io_executor& given, bool goes_when_idle);
   template <class Serial>
-  void run_on(Serial serial) {
-    executor_ = std::move(serial);
-    post_drain_ = [](loop& l) { asio::post(*l.executor_.target<Serial>(), drain_handler{&l}); };
-    is_here_ = [](const loop& l) { return l.executor_.target<Serial>()->running_in_this_thread(); };
+  static access directly(Serial serial) {
+    return {std::move(serial),
+            [](loop& l) { asio::post(*l.executor_.target<Serial>(), drain_handler{&l}); },
+            [](const loop& l) { return l.executor_.target<Serial>()->running_in_this_thread(); }};
   }
-  template <class Inner>
-  bool run_on_strand() {
-    if (given_.target_type() != typeid(asio::strand<Inner>)) return false;
-    run_on(*given_.target<asio::strand<Inner>>());
+  template <class Strand>
+  static bool reach_by_type_erasure(access& a, const asio::any_io_executor& given) {
+    if (given.target_type() != typeid(Strand)) return false;
+    a = {given, [](loop& l) { asio::post(l.executor_, drain_handler{&l}); },
+         [](const loop& l) { return l.executor_.target<Strand>()->running_in_this_thread(); }};
     return true;
   }
+  template <class Executor>
+  static access access_to(const asio::any_io_executor& given);
 
   struct heap_entry {
     clock::time_point due;
@@ -434,8 +454,11 @@ class loop {
     return goes_when_idle_ && !roots_ && ready_.empty() && waits_ == 0 && operations_ == 0;
   }
   void run_entry(leaf& l) noexcept;
-  void drive(step s) noexcept;
-  leaf& next_entry() noexcept;
+  bool postpone(frame& child) noexcept;
+  void run_postponed() noexcept;
+  [[gnu::always_inline]] void drive(step s) noexcept;
+  leaf& take_next_entry() noexcept { return seed_ == 0 ? ready_.pop_front() : take_random_entry(); }
+  leaf& take_random_entry() noexcept;
   void fire_timers(clock::time_point now) noexcept;
   void arm_timer() noexcept;
   void abandon_all() noexcept;
@@ -455,8 +478,8 @@ class loop {
 
   loop_service* service_;  // null when its context is gone
   asio::any_io_executor given_, executor_;
-  void (*post_drain_)(loop&) = nullptr;
-  bool (*is_here_)(const loop&) = nullptr;
+  void (*post_drain_)(loop&);
+  bool (*is_here_)(const loop&);
   const bool goes_when_idle_;
   std::uint64_t number_;
 
@@ -507,21 +530,24 @@ class loop_service : public asio::execution_context::service {
     asio::use_service<asio::detail::strand_executor_service>(context);  // made earlier, it goes later than our strands
   }
 
-  loop& of(asio::io_context& context, bool alone = false) {
+  using access_to = loop::access (*)(const asio::any_io_executor&);
+
+  loop& of(asio::io_context& context, access_to reach) {
     const std::scoped_lock lock(mutex_);
     if (!main_) {
-      main_ = std::make_unique<loop>(*this, context, alone);
+      const asio::any_io_executor executor(context.get_executor());
+      main_ = std::make_unique<loop>(*this, executor, reach(executor), false);
       if (closed_) main_->close();
     }
     return *main_;
   }
-  loop::entry of(const asio::any_io_executor& executor) {
+  loop::entry of(const asio::any_io_executor& executor, access_to reach) {
     const std::scoped_lock lock(mutex_);
     if (main_ && main_->belongs_to(executor)) return loop::entry(*main_);
     for (std::size_t i = others_.size(); i-- != 0;)
       if (others_[i].given == executor || (others_[i].wrapped && others_[i].wrapped == executor))
         return loop::entry(*others_[i].l);
-    auto l = std::make_unique<loop>(*this, executor);
+    auto l = std::make_unique<loop>(*this, executor, reach(executor), true);
     l->place_ = others_.size();
     if (closed_) l->close();
     const bool is_wrapped = l->executor() != executor;
@@ -579,19 +605,12 @@ class loop_service : public asio::execution_context::service {
 // ---- leaves
 // ----------------------------------------------------------------------------------------------------------
 
-inline bool leaf::park(frame& f) {
-  if (state_ != idle)
-    throw std::logic_error(std::string("tandem: two coroutines await the same ") + what() + "; make one for each");
+inline void leaf::settle_in(frame& f) noexcept {
   waiter = &f;
   f.waits_for = this;
-  loop& l = *f.scope->loop;
-  since_ = l.batch_time();
-  if (f.scope->state == scope::running) {
-    state_ = waits;
-    return true;
-  }
-  park_to_be_stopped(f);
-  return false;
+  const auto now = static_cast<std::uint64_t>(f.scope->loop->batch_time().time_since_epoch().count() >> since_shift);
+  since_ = now & ((std::uint64_t(1) << 56) - 1);
+  state_ = waits;
 }
 
 inline void leaf::park_to_be_stopped(frame& f) noexcept {
@@ -694,8 +713,13 @@ struct loops_alive {
   static const loop* next(const loop& l) noexcept { return l.next_alive_; }
 };
 
-inline loop::loop(loop_service& service, const asio::any_io_executor& given, bool goes_when_idle)
-    : service_(&service), given_(given), goes_when_idle_(goes_when_idle) {
+inline loop::loop(loop_service& service, asio::any_io_executor given, access own, bool goes_when_idle)
+    : service_(&service),
+      given_(std::move(given)),
+      executor_(std::move(own.executor)),
+      post_drain_(own.post_drain),
+      is_here_(own.is_here),
+      goes_when_idle_(goes_when_idle) {
   loops_alive& all = loops_alive::get();
   const std::scoped_lock lock(all.mutex);
   number_ = ++all.last_number;
@@ -720,23 +744,54 @@ inline bool loop::is_apart_from(const loop& l, std::uint64_t number) noexcept {
   return false;
 }
 
-inline loop& loop::of(asio::io_context& context) { return asio::use_service<loop_service>(context).of(context); }
-inline loop& loop::alone_on(asio::io_context& context) {
-  return asio::use_service<loop_service>(context).of(context, true);
+template <class Executor>
+loop::access loop::access_to(const asio::any_io_executor& given) {
+  using strand_of_context = asio::strand<asio::io_context::executor_type>;
+  using strand_of_pool = asio::strand<asio::thread_pool::executor_type>;
+  if constexpr (std::is_same_v<Executor, asio::any_io_executor>) {
+    access a{};
+    const bool is_serial = reach_by_type_erasure<strand_of_context>(a, given) ||
+                           reach_by_type_erasure<strand_of_pool>(a, given) ||
+                           reach_by_type_erasure<asio::strand<asio::system_executor>>(a, given) ||
+                           reach_by_type_erasure<asio::strand<asio::any_io_executor>>(a, given);
+    return is_serial ? a : directly(asio::make_strand(given));  // or it is serial, and that can't be seen
+  } else if constexpr (std::is_same_v<Executor, strand_of_context> || std::is_same_v<Executor, strand_of_pool>) {
+    return directly(*given.target<Executor>());
+  } else {
+    return directly(asio::make_strand(*given.target<Executor>()));
+  }
 }
 
-inline loop::entry loop::of(const asio::any_io_executor& executor) {
-  if (loop* l = current(); l && l->belongs_to(executor)) return entry(*l);
+template <std::same_as<asio::io_context> Context>
+loop& loop::of(Context& context) {
+  return asio::use_service<loop_service>(context).of(context, &access_to<asio::io_context::executor_type>);
+}
+inline loop& loop::alone_on(asio::io_context& context) {
+  return asio::use_service<loop_service>(context).of(context, [](const asio::any_io_executor& executor) {
+    return directly(*executor.target<asio::io_context::executor_type>());
+  });
+}
+
+template <std::convertible_to<asio::any_io_executor> Executor>
+loop::entry loop::of(const Executor& executor) {
+  using on_context = asio::io_context::executor_type;
+  using on_pool = asio::thread_pool::executor_type;
+  constexpr bool is_named = std::is_same_v<Executor, on_context> || std::is_same_v<Executor, asio::strand<on_context>> ||
+                            std::is_same_v<Executor, on_pool> || std::is_same_v<Executor, asio::strand<on_pool>>;
+  const auto reach = &access_to<std::conditional_t<is_named, Executor, asio::any_io_executor>>;
+
+  const asio::any_io_executor given(executor);
+  if (loop* l = current(); l && l->belongs_to(given)) return entry(*l);
   // Executors that differ in these properties only are the same here.
   const asio::any_io_executor plain =
-      asio::prefer(asio::prefer(asio::prefer(executor, asio::execution::blocking.possibly),
+      asio::prefer(asio::prefer(asio::prefer(given, asio::execution::blocking.possibly),
                                 asio::execution::relationship.fork),
                    asio::execution::outstanding_work.untracked);
   asio::execution_context& context = asio::query(plain, asio::execution::context);
   loop_service& service = asio::use_service<loop_service>(context);
-  if (plain.target_type() == typeid(asio::io_context::executor_type))
-    return entry(service.of(static_cast<asio::io_context&>(context)));
-  return service.of(plain);
+  if (plain.target_type() == typeid(on_context))
+    return entry(service.of(static_cast<asio::io_context&>(context), reach));
+  return service.of(plain, reach);
 }
 
 /// A drain is posted unless one is already.
@@ -792,7 +847,7 @@ inline void loop::drain() noexcept {
       collect();
       while (budget != 0 && !ready_.empty()) {
         --budget;
-        run_entry(next_entry());
+        run_entry(take_next_entry());
       }
       if (!timers_.empty()) fire_timers(real_now());
     } while (budget != 0 && has_ready());
@@ -810,29 +865,24 @@ inline void loop::drain() noexcept {
   if (may_go()) service_->retire(*this);  // nothing may come after this
 }
 
-inline leaf& loop::next_entry() noexcept {
+/// Reservoir sampling: every entry within reach is equally likely.
+inline leaf& loop::take_random_entry() noexcept {
   leaf* chosen = &ready_.front();
-  if (seed_ != 0) {  // reservoir sampling: every entry within reach is equally likely
-    std::uint64_t seen = 1;
-    for (leaf* l = ready_.next(*chosen); l && seen < shuffle_width; l = ready_.next(*l))
-      if (random() % ++seen == 0) chosen = l;
-  }
+  std::uint64_t seen = 1;
+  for (leaf* l = ready_.next(*chosen); l && seen < shuffle_width; l = ready_.next(*l))
+    if (random() % ++seen == 0) chosen = l;
+  chosen->unlink();
   return *chosen;
 }
 
 inline void loop::run_entry(leaf& l) noexcept {
-  l.unlink();
-  switch (l.state_) {
-    case leaf::woken:
-      drive(step::resume(*l.waiter));
-      break;
-    case leaf::stopped:
-      drive(step::reap(*l.waiter));
-      break;
-    default:
-      drive(l.on_turn());
-      break;
-  }
+  drive(l.state_ == leaf::woken     ? step::resume(*l.waiter)
+        : l.state_ == leaf::stopped ? step::reap(*l.waiter)
+                                    : l.on_turn());
+  if (!postponed_.empty()) run_postponed();
+}
+
+[[gnu::cold]] inline void loop::run_postponed() noexcept {
   for (std::size_t i = 0; i != postponed_.size(); ++i) {  // what is postponed meanwhile is appended, and comes after
     const auto [child, scope_ran] = postponed_[i];
     const bool stopped = scope_ran && child->scope->state != scope::running;  // meanwhile: it never starts
@@ -857,16 +907,17 @@ inline void loop::drive(step s) noexcept {
   }
 }
 
-inline bool loop::start(frame& child) noexcept {
-  if (depth_ == max_depth) {
-    bool kept = true;
-    try {
-      postponed_.push_back({&child, child.scope->state == scope::running});
-    } catch (...) {
-      kept = false;  // no memory for the list: go on, deeper down the stack
-    }
-    if (kept) return false;
+[[gnu::cold]] inline bool loop::postpone(frame& child) noexcept {
+  try {
+    postponed_.push_back({&child, child.scope->state == scope::running});
+    return true;
+  } catch (...) {  // no memory for the list: go on, deeper down the stack
+    return false;
   }
+}
+
+inline bool loop::start(frame& child) noexcept {
+  if (depth_ == max_depth && postpone(child)) return false;
   ++depth_;
   child.handle().resume();
   --depth_;
@@ -960,21 +1011,21 @@ inline void loop::abandon_all() noexcept {
     for (root* r = roots_; r; r = r->next_root_) r->stop(stop_mode::abandon);
     collect();
     some_left = !ready_.empty();
-    while (!ready_.empty()) run_entry(ready_.front());
+    while (!ready_.empty()) run_entry(ready_.pop_front());
   }
 }
 
 inline void loop::abandon(root& r) noexcept {
   running_here here(*this);
   r.stop(stop_mode::abandon);
-  for (collect(); !ready_.empty(); collect()) run_entry(ready_.front());
+  for (collect(); !ready_.empty(); collect()) run_entry(ready_.pop_front());
 }
 
 inline bool loop::run_one() noexcept {
   running_here here(*this);
   collect();
   if (ready_.empty()) return false;
-  run_entry(next_entry());
+  run_entry(take_next_entry());
   return true;
 }
 

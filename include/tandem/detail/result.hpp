@@ -36,46 +36,43 @@ class result {
   using value_type = stored_t<T>;
 
   result() noexcept {}
-  result(result&& o) noexcept(std::is_nothrow_move_constructible_v<value_type>) : error_(std::move(o.error_)) {
-    if (o.has_value_) set_value(std::move(o.value_));
+  result(result&& o) noexcept(std::is_nothrow_move_constructible_v<value_type>) {
+    fill_from(o);
   }
   result& operator=(result&&) = delete;
-  ~result() {
-    if (has_value_) std::destroy_at(std::addressof(value_));
-  }
+  ~result() { clear(); }
 
   /// Precondition: empty.
   template <class... Args>
   void set_value(Args&&... args) {
     std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
-    has_value_ = true;
+    holds_ = a_value;
   }
   /// Instead of a value, if there is one: a destructor threw after the co_return.
   void set_error(std::exception_ptr e) noexcept {
-    if (std::exchange(has_value_, false)) std::destroy_at(std::addressof(value_));
-    error_ = std::move(e);
+    clear();
+    emplace_error(std::move(e));
   }
   /// Moves `o` here, where nothing is yet; a move constructor that throws becomes the failure.
   void take_from(result& o) noexcept {
     try {
-      if (o.has_value_) return set_value(std::move(o.value_));
-      set_error(std::move(o.error_));
+      fill_from(o);
     } catch (...) {
-      set_error(std::current_exception());
+      emplace_error(std::current_exception());
     }
   }
 
-  bool empty() const noexcept { return !has_value_ && !error_; }
-  bool has_value() const noexcept { return has_value_; }
-  bool has_error() const noexcept { return error_ != nullptr; }
+  bool empty() const noexcept { return holds_ == nothing; }
+  bool has_value() const noexcept { return holds_ == a_value; }
+  bool has_error() const noexcept { return holds_ == an_error; }
   /// Null if there is none.
-  const std::exception_ptr& get_error() const noexcept { return error_; }
+  std::exception_ptr get_error() const noexcept { return has_error() ? error_ : nullptr; }
   value_type& get_value() noexcept { return value_; }
   const value_type& get_value() const noexcept { return value_; }
 
   /// The value moved out, or the exception thrown.
   T take() {
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    if (has_error()) rethrow();
     if constexpr (std::is_reference_v<T>)
       return value_.get();
     else if constexpr (!std::is_void_v<T>)
@@ -83,11 +80,30 @@ class result {
   }
 
  private:
-  std::exception_ptr error_;
+  void fill_from(result& o) noexcept(std::is_nothrow_move_constructible_v<value_type>) {
+    if (o.has_value())
+      set_value(std::move(o.value_));
+    else if (o.has_error())
+      emplace_error(std::move(o.error_));
+  }
+  void emplace_error(std::exception_ptr e) noexcept {
+    std::construct_at(std::addressof(error_), std::move(e));
+    holds_ = an_error;
+  }
+  void clear() noexcept {
+    if (holds_ == a_value)
+      std::destroy_at(std::addressof(value_));
+    else if (holds_ == an_error)
+      std::destroy_at(std::addressof(error_));
+    holds_ = nothing;
+  }
+  [[noreturn, gnu::cold, gnu::noinline]] void rethrow() { std::rethrow_exception(std::exchange(error_, nullptr)); }
+
   union {
     value_type value_;
+    std::exception_ptr error_;
   };
-  bool has_value_ = false;
+  enum : unsigned char { nothing, a_value, an_error } holds_ = nothing;
 };
 
 }  // namespace tandem::inline TANDEM_CONFIG::detail

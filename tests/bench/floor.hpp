@@ -1,0 +1,214 @@
+// What the machine charges: the least that coroutines on one thread can cost. Frames from a free list, a ring of ready
+// handles, intrusive waiters; no cancellation, no exceptions, no type erasure, no Asio. The ratios of the table are to
+// this. It spells its few things as tandem does, so that both run the same items (items.hpp).
+#pragma once
+
+#include <chrono>
+#include <coroutine>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <queue>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace bare {
+
+using clock = std::chrono::steady_clock;
+
+class frame_memory {
+ public:
+  void* allocate(std::size_t size) {
+    const std::size_t c = (size + granule - 1) / granule;
+    if (c >= classes) return ::operator new(size);
+    if (!free_[c]) return ::operator new(c * granule);
+    return std::exchange(free_[c], free_[c]->next);
+  }
+  void deallocate(void* p, std::size_t size) noexcept {
+    const std::size_t c = (size + granule - 1) / granule;
+    if (c >= classes) return ::operator delete(p);
+    free_[c] = ::new (p) block{free_[c]};
+  }
+
+ private:
+  struct block {
+    block* next;
+  };
+  static constexpr std::size_t granule = 16, classes = 64;
+  block* free_[classes]{};
+};
+inline thread_local frame_memory memory;
+
+class ring {
+ public:
+  void push(std::coroutine_handle<> h) noexcept {
+    handles_[end_++ & mask] = h;
+    if (end_ - begin_ > mask) std::abort();
+  }
+  void run() {
+    while (begin_ != end_) handles_[begin_++ & mask].resume();
+  }
+
+ private:
+  static constexpr std::size_t mask = (std::size_t(1) << 18) - 1;
+  std::vector<std::coroutine_handle<>> handles_ = std::vector<std::coroutine_handle<>>(mask + 1);
+  std::size_t begin_ = 0, end_ = 0;
+};
+inline ring ready;
+
+struct promise_base {
+  std::coroutine_handle<> continuation = std::noop_coroutine();
+  std::size_t* left = nullptr;  // of the siblings that are awaited together
+
+  std::suspend_always initial_suspend() noexcept { return {}; }
+  struct go_on {
+    bool await_ready() noexcept { return false; }
+    template <class Promise>
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> h) noexcept {
+      promise_base& p = h.promise();
+      if (p.left && --*p.left != 0) return std::noop_coroutine();
+      return p.continuation;
+    }
+    void await_resume() noexcept {}
+  };
+  go_on final_suspend() noexcept { return {}; }
+  [[noreturn]] void unhandled_exception() { std::abort(); }
+  static void* operator new(std::size_t n) { return memory.allocate(n); }
+  static void operator delete(void* p, std::size_t n) noexcept { memory.deallocate(p, n); }
+};
+
+template <class T = void>
+class [[nodiscard]] task {
+ public:
+  struct promise_type : promise_base {
+    T value;
+    task get_return_object() noexcept { return task(std::coroutine_handle<promise_type>::from_promise(*this)); }
+    void return_value(T v) noexcept { value = v; }
+    T result() const noexcept { return value; }
+  };
+
+  task(task&& o) noexcept : h_(std::exchange(o.h_, {})) {}
+  ~task() {
+    if (h_) h_.destroy();
+  }
+  promise_type& promise() const noexcept { return h_.promise(); }
+  void start() const { h_.resume(); }
+
+  bool await_ready() const noexcept { return false; }
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<> awaiter) noexcept {
+    h_.promise().continuation = awaiter;
+    return h_;
+  }
+  T await_resume() const noexcept { return h_.promise().result(); }
+
+ private:
+  explicit task(std::coroutine_handle<promise_type> h) noexcept : h_(h) {}
+  std::coroutine_handle<promise_type> h_;
+};
+
+template <>
+struct task<void>::promise_type : promise_base {
+  task get_return_object() noexcept { return task(std::coroutine_handle<promise_type>::from_promise(*this)); }
+  void return_void() noexcept {}
+  void result() const noexcept {}
+};
+
+class yield_awaitable {
+ public:
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> h) noexcept { ready.push(h); }
+  void await_resume() const noexcept {}
+};
+inline yield_awaitable yield() noexcept { return {}; }
+
+template <class T>
+class gather_awaitable {
+ public:
+  explicit gather_awaitable(std::vector<task<T>> tasks) noexcept : tasks_(std::move(tasks)) {}
+  bool await_ready() const noexcept { return tasks_.empty(); }
+  bool await_suspend(std::coroutine_handle<> awaiter) {
+    left_ = tasks_.size() + 1;
+    for (auto& t : tasks_) {
+      t.promise().continuation = awaiter;
+      t.promise().left = &left_;
+      t.start();
+    }
+    return --left_ != 0;
+  }
+  std::vector<T> await_resume() {
+    std::vector<T> values;
+    values.reserve(tasks_.size());
+    for (auto& t : tasks_) values.push_back(t.promise().value);
+    return values;
+  }
+
+ private:
+  std::vector<task<T>> tasks_;
+  std::size_t left_ = 0;
+};
+template <class T>
+gather_awaitable<T> gather(std::vector<task<T>>&& tasks) noexcept {
+  return gather_awaitable<T>(std::move(tasks));
+}
+
+class event {
+ public:
+  class waiter {
+   public:
+    explicit waiter(event& e) noexcept : event_(&e) {}
+    bool await_ready() const noexcept { return event_->set_; }
+    void await_suspend(std::coroutine_handle<> h) noexcept {
+      handle_ = h;
+      next_ = std::exchange(event_->first_, this);
+    }
+    void await_resume() const noexcept {}
+
+   private:
+    friend class event;
+    event* event_;
+    waiter* next_ = nullptr;
+    std::coroutine_handle<> handle_;
+  };
+  waiter wait() noexcept { return waiter(*this); }
+  void set() noexcept {
+    set_ = true;
+    for (waiter* w = std::exchange(first_, nullptr); w; w = w->next_) ready.push(w->handle_);
+  }
+
+ private:
+  waiter* first_ = nullptr;
+  bool set_ = false;
+};
+
+struct timer {
+  clock::time_point due;
+  std::coroutine_handle<> handle;
+  bool operator<(const timer& o) const noexcept { return o.due < due; }  // the earliest is on top
+};
+inline std::priority_queue<timer> timers;
+
+class sleep_awaitable {
+ public:
+  explicit sleep_awaitable(clock::duration d) noexcept : length_(d) {}
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> h) { timers.push({clock::now() + length_, h}); }
+  void await_resume() const noexcept {}
+
+ private:
+  clock::duration length_;
+};
+inline sleep_awaitable sleep_for(clock::duration d) noexcept { return sleep_awaitable(d); }
+
+inline void run(task<> main) {
+  main.start();
+  for (;;) {
+    ready.run();
+    if (timers.empty()) return;
+    std::this_thread::sleep_until(timers.top().due);
+    for (const auto now = clock::now(); !timers.empty() && timers.top().due <= now; timers.pop())
+      ready.push(timers.top().handle);
+  }
+}
+
+}  // namespace bare

@@ -1,0 +1,32 @@
+// What the benchmark programs share: how an item is registered, and how the heap is measured.
+#pragma once
+
+#include <benchmark/benchmark.h>
+#include <malloc.h>
+
+#include <cstdlib>
+
+namespace items {
+
+using state = benchmark::State;
+
+/// Registers an item. TANDEM_BENCH_ITERATIONS says how often it runs, for counting instructions.
+inline benchmark::internal::Benchmark* add(const char* name, void (*item)(state&)) {
+  auto* b = benchmark::RegisterBenchmark(name, item);
+  if (const char* n = std::getenv("TANDEM_BENCH_ITERATIONS")) b->Iterations(std::atol(n));
+  return b;
+}
+
+inline int run_chosen(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();  // none, if this program does not have the item
+  return 0;
+}
+
+/// Bytes, with what malloc adds to each block.
+inline double heap_in_use() {
+  const auto info = mallinfo2();
+  return static_cast<double>(info.uordblks + info.hblkhd);
+}
+
+}  // namespace items

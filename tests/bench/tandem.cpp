@@ -1,0 +1,74 @@
+// tandem: items.hpp on the library, and Asio's operations awaited.
+#include <tandem/tandem.hpp>
+
+namespace lib = tandem;
+#include "event.hpp"
+#include "items.hpp"
+#include "sockets.hpp"
+
+namespace {
+
+using asio::ip::tcp;
+using tandem::task, tandem::use_task;
+
+task<> due_timer(items::state& s) {
+  const auto executor = co_await tandem::this_task::executor;
+  asio::steady_timer timer(executor);
+  for (auto _ : s)
+    for (int i = 0; i != operations; ++i) {
+      timer.expires_at(std::chrono::steady_clock::time_point());
+      co_await timer.async_wait(use_task);
+    }
+  s.SetItemsProcessed(s.iterations() * operations);
+}
+
+task<> echo_server(tcp::socket& socket) {
+  char byte;
+  for (int i = 0; i != operations; ++i) {
+    co_await socket.async_read_some(asio::buffer(&byte, 1), use_task);
+    co_await socket.async_write_some(asio::buffer(&byte, 1), use_task);
+  }
+}
+task<> echo_client(tcp::socket& socket) {
+  char byte = 'x';
+  for (int i = 0; i != operations; ++i) {
+    co_await socket.async_write_some(asio::buffer(&byte, 1), use_task);
+    co_await socket.async_read_some(asio::buffer(&byte, 1), use_task);
+  }
+}
+task<> echo(items::state& s) {
+  auto pair = connected_pair(co_await tandem::this_task::executor);
+  for (auto _ : s) co_await tandem::gather(echo_server(pair.server), echo_client(pair.client));
+  s.SetItemsProcessed(s.iterations() * operations);
+}
+
+/// A program of 20 tasks: fetchers that share a gate, sleep, and yield.
+task<int> worker(int i) {
+  for (int k = 0; k != 3; ++k) {
+    co_await tandem::yield();
+    co_await tandem::sleep_for(std::chrono::milliseconds(i % 5));
+  }
+  co_return i;
+}
+task<int> twenty_tasks() {
+  std::vector<task<int>> workers;
+  for (int i = 0; i != 20; ++i) workers.push_back(worker(i));
+  const auto values = co_await tandem::gather(std::move(workers));
+  co_return values.back();
+}
+void schedules(items::state& s) {
+  constexpr int n = 10'000;
+  for (auto _ : s)
+    for (int seed = 1; seed <= n; ++seed)
+      benchmark::DoNotOptimize(tandem::simulate(twenty_tasks(), {.seed = static_cast<std::uint64_t>(seed)}));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  items::add_all();
+  items::add("due_timer", items::run<due_timer>);
+  items::add("echo", items::run<echo>);
+  items::add("schedules", schedules)->Unit(benchmark::kMillisecond);
+  return items::run_chosen(argc, argv);
+}
