@@ -156,6 +156,7 @@ class sleep_awaitable final : public timer_leaf {
   sleep_awaitable(clock::duration length, clock::time_point due) noexcept : length_(length), due_(due) {}
   sleep_awaitable(sleep_awaitable&& o) noexcept : length_(o.length_), due_(o.due_) {}
 
+  static constexpr bool leaves_at_once = true;
   const char* what() const noexcept override { return "sleep"; }
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {

@@ -7,6 +7,7 @@
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <asio/experimental/awaitable_operators.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/this_coro.hpp>
@@ -96,6 +97,16 @@ awaitable<int> waits(asio::steady_timer& timer) {
   co_await timer.async_wait(use_awaitable);
   co_return 0;
 }
+awaitable<void> race(state& s) {
+  using namespace asio::experimental::awaitable_operators;
+  asio::steady_timer never(co_await asio::this_coro::executor, asio::steady_timer::time_point::max());
+  for (auto _ : s) {
+    const auto first = co_await (waits(never) || immediate(1));
+    benchmark::DoNotOptimize(first.index());
+  }
+  s.SetItemsProcessed(s.iterations());
+}
+
 awaitable<void> memory(state& s) {
   const auto executor = co_await asio::this_coro::executor;
   for (auto _ : s) {
@@ -158,6 +169,7 @@ int main(int argc, char** argv) {
   add("yield", run<yield>);
   add("nested_await", run<nested_await>);
   add("one_child", run<one_child>);
+  add("race", run<race>)->Arg(2);
   add("memory_timer", run<memory>)->Iterations(1);
   add("sleeps", run<gather<sleeps>>)->Arg(100'000)->UseRealTime();
   add("due_timer", run<due_timer>);

@@ -10,6 +10,22 @@ namespace {
 using asio::ip::tcp;
 using error_code = asio::error_code;
 
+bare::race_arm ready_arm() { co_return 1; }
+bare::race_arm waiting_arm(bare::cancellable_wait*& list) { co_return co_await bare::cancellable_wait(list) ? 1 : 0; }
+/// All arms but the last wait; the last is ready, so they are cancelled.
+lib::task<> race(items::state& s) {
+  bare::cancellable_wait* waiters = nullptr;
+  for (auto _ : s) {
+    std::vector<bare::race_arm> arms;
+    arms.reserve(static_cast<std::size_t>(s.range(0)));
+    for (int i = 1; i != s.range(0); ++i) arms.push_back(waiting_arm(waiters));
+    arms.push_back(ready_arm());
+    const int value = co_await bare::race(std::move(arms));
+    benchmark::DoNotOptimize(value);
+  }
+  s.SetItemsProcessed(s.iterations());
+}
+
 struct due_timer {
   asio::steady_timer timer;
   int left;
@@ -70,6 +86,7 @@ void echo(items::state& s) {
 
 int main(int argc, char** argv) {
   items::add_all();
+  items::add("race", items::run<race>)->Arg(2)->Arg(100);
   items::add("due_timer", due_timers);
   items::add("echo", echo);
   return items::run_chosen(argc, argv);

@@ -200,6 +200,95 @@ class sleep_awaitable {
 };
 inline sleep_awaitable sleep_for(clock::duration d) noexcept { return sleep_awaitable(d); }
 
+/// Tasks that can be cancelled while they wait, and the first of several.
+class race_arm {
+ public:
+  struct promise_type : promise_base {
+    class cancellable_wait* waits_for = nullptr;
+    class race_awaitable* race = nullptr;
+    int value = 0;
+    race_arm get_return_object() noexcept { return race_arm(std::coroutine_handle<promise_type>::from_promise(*this)); }
+    void return_value(int v) noexcept { value = v; }
+    struct report {
+      bool await_ready() noexcept { return false; }
+      std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> h) noexcept;
+      void await_resume() noexcept {}
+    };
+    report final_suspend() noexcept { return {}; }
+  };
+  race_arm(race_arm&& o) noexcept : h_(std::exchange(o.h_, {})) {}
+  ~race_arm() {
+    if (h_) h_.destroy();
+  }
+  promise_type& promise() const noexcept { return h_.promise(); }
+  void start() const { h_.resume(); }
+
+ private:
+  explicit race_arm(std::coroutine_handle<promise_type> h) noexcept : h_(h) {}
+  std::coroutine_handle<promise_type> h_;
+};
+
+class cancellable_wait {
+ public:
+  explicit cancellable_wait(cancellable_wait*& list) noexcept : link_(&list) {}
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<race_arm::promise_type> h) noexcept {
+    handle_ = h;
+    h.promise().waits_for = this;
+    next_ = *link_;
+    if (next_) next_->link_ = &next_;
+    *link_ = this;
+  }
+  bool await_resume() const noexcept { return !cancelled_; }
+  void cancel() {
+    cancelled_ = true;
+    *link_ = next_;
+    if (next_) next_->link_ = link_;
+    handle_.promise().waits_for = nullptr;
+    handle_.resume();
+  }
+
+ private:
+  cancellable_wait* next_ = nullptr;
+  cancellable_wait** link_;
+  std::coroutine_handle<race_arm::promise_type> handle_;
+  bool cancelled_ = false;
+};
+
+class race_awaitable {
+ public:
+  explicit race_awaitable(std::vector<race_arm> arms) noexcept : arms_(std::move(arms)) {}
+  bool await_ready() const noexcept { return false; }
+  bool await_suspend(std::coroutine_handle<> awaiter) {
+    awaiter_ = awaiter;
+    left_ = arms_.size() + 1;
+    for (auto& a : arms_) {
+      a.promise().race = this;
+      a.start();
+    }
+    if (winner_)
+      for (auto& a : arms_)
+        if (auto* w = a.promise().waits_for) w->cancel();
+    return --left_ != 0;
+  }
+  int await_resume() const noexcept { return winner_->value; }
+  std::coroutine_handle<> ended(race_arm::promise_type& p) noexcept {
+    if (!winner_) winner_ = &p;
+    return --left_ == 0 ? awaiter_ : std::noop_coroutine();
+  }
+
+ private:
+  std::vector<race_arm> arms_;
+  race_arm::promise_type* winner_ = nullptr;
+  std::size_t left_ = 0;
+  std::coroutine_handle<> awaiter_;
+};
+inline std::coroutine_handle<> race_arm::promise_type::report::await_suspend(
+    std::coroutine_handle<promise_type> h) noexcept {
+  return h.promise().race->ended(h.promise());
+}
+inline race_awaitable race(std::vector<race_arm>&& arms) noexcept { return race_awaitable(std::move(arms)); }
+
 inline void run(task<> main) {
   main.start();
   for (;;) {

@@ -1,4 +1,5 @@
 // tandem: items.hpp on the library, and Asio's operations awaited.
+#include <tandem/race.hpp>
 #include <tandem/tandem.hpp>
 
 namespace lib = tandem;
@@ -10,6 +11,19 @@ namespace {
 
 using asio::ip::tcp;
 using tandem::task, tandem::use_task;
+
+task<> race(items::state& s) {
+  tandem::event never;
+  for (auto _ : s) {
+    std::vector<task<int>> arms;
+    arms.reserve(static_cast<std::size_t>(s.range(0)));
+    for (int i = 1; i != s.range(0); ++i) arms.push_back(items::waits_for_event(never));
+    arms.push_back(items::immediate(1));
+    const auto first = co_await tandem::race(std::move(arms));
+    benchmark::DoNotOptimize(first.value());
+  }
+  s.SetItemsProcessed(s.iterations());
+}
 
 task<> due_timer(items::state& s) {
   const auto executor = co_await tandem::this_task::executor;
@@ -67,6 +81,7 @@ void schedules(items::state& s) {
 
 int main(int argc, char** argv) {
   items::add_all();
+  items::add("race", items::run<race>)->Arg(2)->Arg(100);
   items::add("due_timer", items::run<due_timer>);
   items::add("echo", items::run<echo>);
   items::add("schedules", schedules)->Unit(benchmark::kMillisecond);

@@ -73,6 +73,7 @@ class gate {
         gate_->open_one();
       }
     }
+    static constexpr bool leaves_at_once = true;
     const char* what() const noexcept override { return "gate"; }
     bool await_ready() const noexcept {
       if (gate_->passes_ == 0) return false;

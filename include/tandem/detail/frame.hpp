@@ -23,6 +23,7 @@
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 class frame;
+class leaf;
 class loop;
 
 /// How a frame ended: it ran to its end (a value or an exception is in its promise), or it was stopped and will never
@@ -76,6 +77,8 @@ class wait_node {
   virtual frame* passes_stop_to() const noexcept { return nullptr; }
   /// Stops what is below. Resumes nothing and destroys nothing: the loop does both later.
   virtual void stop(stop_mode) noexcept = 0;
+  /// One of several leaves that the frame waits for at once, in a race, is granted what it waits for.
+  virtual void arm_woken(leaf&) noexcept {}
   /// A child ended. Called by the loop, never from inside the child.
   virtual step child_ended(frame&, fate) noexcept { return step::none(); }
 

@@ -113,6 +113,9 @@ class group : public stop_target {
     state_ = idle;
     return goes_on() ? step::resume(*waiter) : step::reap(*waiter);
   }
+  /// Something else than a child that the frame waits for, and its end: true if nothing is left.
+  void hold() noexcept { ++pending_; }
+  bool let_go() noexcept { return --pending_ == 0; }
   /// Some that were launched have not ended.
   bool has_children() const noexcept { return pending_ != 0; }
   /// While children are being launched: has the group, or the scope around it, been stopped since it began?

@@ -57,10 +57,21 @@ class leaf : public wait_node, public list_node {
   /// Grants what is waited for. The frame is resumed in its turn, never from here.
   void wake() noexcept;
   /// Still waiting: neither woken nor stopped.
-  bool waiting() const noexcept { return state_ == waits; }
+  bool waiting() const noexcept { return state_ == waits || state_ == competes; }
   /// Granted, and the frame has not run yet. A leaf destroyed in this state gives back what it was granted.
   bool granted() const noexcept { return state_ == woken; }
   void consume() noexcept { state_ = idle; }
+
+  /// For race. A class of leaves that may leave its queue at any moment says so with `leaves_at_once`.
+  static constexpr bool leaves_at_once = false;
+  /// From now on the grant goes to the node that the frame waits for.
+  void compete() noexcept {
+    if (state_ == waits) state_ = competes;
+  }
+  void leave() noexcept {
+    unlink();
+    state_ = idle;
+  }
 
   void stop(stop_mode) noexcept override;
   std::optional<clock::time_point> since() const noexcept override {
@@ -79,11 +90,12 @@ class leaf : public wait_node, public list_node {
 
   friend class loop;
   enum : unsigned char {
-    idle,     // before, or after the frame took what it was granted
-    waits,    // the frame waits
-    woken,    // in the ready queue, to be resumed
-    stopped,  // in the ready queue, to be destroyed
-    calls     // in the ready queue, for on_turn
+    idle,      // before, or after the frame took what it was granted
+    waits,     // the frame waits
+    competes,  // the frame waits for this and others
+    woken,     // in the ready queue, to be resumed
+    stopped,   // in the ready queue, to be destroyed
+    calls      // in the ready queue, for on_turn
   } state_ : 8 = idle;
 
   /// The frame waits from now on.
@@ -101,6 +113,10 @@ class leaf : public wait_node, public list_node {
 class timer_leaf : public leaf {
  public:
   void stop(stop_mode) noexcept override;
+  void leave() noexcept {
+    remove_from_timers();
+    leaf::leave();
+  }
 
  protected:
   timer_leaf() = default;
@@ -622,8 +638,12 @@ inline void leaf::park_to_be_stopped(frame& f) noexcept {
 
 inline void leaf::wake() noexcept {
   unlink();
+  const bool alone = state_ != competes;
   state_ = woken;
-  loop_of_waiter().queue(*this);
+  if (alone)
+    loop_of_waiter().queue(*this);
+  else
+    waiter->waits_for->arm_woken(*this);
 }
 
 inline void leaf::stop(stop_mode) noexcept {

@@ -61,6 +61,19 @@ async def one_child():
     return (time.perf_counter() - begin) / n
 
 
+async def race(n):
+    never = asyncio.Event()
+    rounds = max(1, 5_000 // n)
+    begin = time.perf_counter()
+    for _ in range(rounds):
+        arms = [asyncio.create_task(never.wait()) for _ in range(n - 1)] + [asyncio.create_task(immediate(1))]
+        done, pending = await asyncio.wait(arms, return_when=asyncio.FIRST_COMPLETED)
+        for t in pending:
+            t.cancel()
+        await asyncio.wait(arms)
+    return (time.perf_counter() - begin) / rounds
+
+
 def resident_bytes():
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * 4096
@@ -119,6 +132,8 @@ ITEMS = {
     "yield": yields,
     "nested_await": nested,
     "one_child": one_child,
+    "race/2": lambda: race(2),
+    "race/100": lambda: race(100),
     "memory_event": wait_for_event,
     "memory_timer": lambda: memory(lambda: asyncio.sleep(3600)),
     "sleeps/100000": lambda: gathers(sleeps, 100_000),
