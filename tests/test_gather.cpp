@@ -195,7 +195,7 @@ TEST_CASE("a clean-up that fails while a gather with return_exceptions is being 
         co_await thrown_by(tandem::timeout(1s, gather(return_exceptions, fails_to_clean_up(), after(1h, 2))));
     CHECK(text == "clean-up");
     text = co_await thrown_by(tandem::timeout(1s, gather(return_exceptions, fail_after(1ms, "earlier"), after(1h, 2))));
-    CHECK(text == tandem::timed_out().what());
+    CHECK(text.starts_with("tandem::timed_out"));
   };
   simulate(main());
 }

@@ -280,9 +280,7 @@ TEST_CASE("in a stopped scope only what is ready decides") {
   ready.open_one();
   bool went_on = false, passed = false;
   auto main = [&]() -> task<> {
-    auto stopped = [&]() -> task<> {
-      co_await tandem::finally(sleep_for(9s), [&]() -> task<> { co_return; });
-    };
+    auto stopped = [&]() -> task<> { co_await tandem::finally(sleep_for(9s), [&]() -> task<> { co_return; }); };
     auto in_stopped_scope = [&]() -> task<> {
       struct releases {
         kit::gate& g;

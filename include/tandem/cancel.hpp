@@ -17,6 +17,8 @@
 #include <chrono>
 #include <exception>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -41,6 +43,12 @@ auto try_timeout(std::chrono::duration<Rep, Period> duration, Awaitable&& awaita
 /// `timeout` up to a point in time. One that has passed leaves the awaitable what it can do without waiting.
 template <class Awaitable>
 auto deadline(clock::time_point time, Awaitable&& awaitable);
+
+/// `clock::time_point t = co_await this_task::deadline`: the earliest of the time limits around this coroutine, so that
+/// it can be passed on with a request; `clock::time_point::max()` if there is none. Never waits. Reset by `shield`.
+namespace this_task {
+struct deadline_t;
+}
 
 /// `co_await shield(commit())`: the awaitable runs to its end even if the surrounding scope is stopped meanwhile.
 ///
@@ -120,6 +128,34 @@ class single : public group {
 
 enum class when_late { throws, gives_nothing };
 
+inline bool is_ours(const frame& f) noexcept {
+  const std::string_view name = function_name(f.where.function_name());
+  return name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
+}
+/// The frame that awaits `f`'s time limit, or the user's that awaits that if it is one of tandem's own.
+inline const frame& users_frame(const frame& f) noexcept {
+  const frame* above = &f;
+  while (is_ours(*above) && above->owner && above->owner->waiter && above->owner->waiter != above)
+    above = above->owner->waiter;
+  return *above;
+}
+/// "tandem::timed_out: the time limit at buy (shop.cpp:12); pay (shop.cpp:40) waited for sleep"
+inline std::string describe_time_limit(const frame& limited, const frame& below) {
+  const auto place = [&](const frame& f) {
+    return std::string(function_name(f.where.function_name())) + " (" + std::string(file_name(f.where.file_name())) +
+           ":" + std::to_string(f.where.line()) + ")";
+  };
+  const frame* users = nullptr;  // the innermost that is not tandem's own
+  const wait_node* n = nullptr;
+  for (const frame* f = &below; f && f->waits_for; f = n->children() == 1 ? n->child(0) : nullptr) {
+    n = f->waits_for;
+    if (!is_ours(*f)) users = f;
+  }
+  std::string text = "tandem::timed_out: the time limit at " + place(users_frame(limited));
+  if (n) text += "; " + (users ? place(*users) : std::string("it")) + " waited for " + n->what();
+  return text;
+}
+
 template <class T, when_late Late>
 class timeout_awaitable final : public single<T> {
  public:
@@ -134,14 +170,17 @@ class timeout_awaitable final : public single<T> {
     loop& l = *f.scope->loop;
     l.reserve_timer();
     this->begin(f);
-    alarm_.set(*this, l, length_ < clock::duration::zero() ? due_ : sleep_awaitable::saturated_sum(l.now(), length_));
+    if (length_ >= clock::duration::zero()) due_ = sleep_awaitable::saturated_sum(l.now(), length_);
+    if (due_ < this->scope_.deadline) this->scope_.deadline = due_;
+    alarm_.set(*this, l, due_);
     this->launch_it();
     return this->end();
   }
   value_type await_resume() {
     this->consume();
     if constexpr (Late == when_late::throws) {
-      if (this->result_.empty()) throw timed_out();
+      if (this->result_.empty())
+        throw timed_out(users_frame(*this->waiter).where, text_.empty() ? "tandem::timed_out" : text_);
       return this->result_.take();
     } else {
       value_type out;
@@ -166,6 +205,13 @@ class timeout_awaitable final : public single<T> {
     single<T>::take(child, how);
   }
 
+  void note_where() noexcept {
+    if constexpr (Late == when_late::throws) try {
+        text_ = describe_time_limit(*this->waiter, *this->frame_);
+      } catch (...) {  // no memory: less is said
+      }
+  }
+
   class alarm final : public timer_leaf {
    public:
     const char* what() const noexcept override { return "timeout"; }
@@ -182,6 +228,7 @@ class timeout_awaitable final : public single<T> {
    private:
     step on_turn() noexcept override {
       owner_->late_ = true;
+      owner_->note_where();
       owner_->set_stopping(stop_mode::ask);
       return step::none();
     }
@@ -191,6 +238,7 @@ class timeout_awaitable final : public single<T> {
   clock::duration length_;  // counted from the co_await; negative: due_ was given
   clock::time_point due_;
   bool late_ = false;
+  std::conditional_t<Late == when_late::throws, std::string, std::monostate> text_;  // of the exception
   alarm alarm_;
 };
 
@@ -206,6 +254,7 @@ class shield_awaitable final : public single<T> {
     this->begin(f);
     this->scope_.state = detail::scope::running;
     this->scope_.outer = nullptr;
+    this->scope_.deadline = clock::time_point::max();
     this->launch_it();
     return this->end();
   }
@@ -268,6 +317,7 @@ class finally_awaitable final : public single<T> {
     cleaning_ = true;
     this->scope_.state = detail::scope::running;
     this->scope_.outer = nullptr;
+    this->scope_.deadline = clock::time_point::max();
     try {
       const auto& r = this->result_;
       ending_.emplace(r.empty(), r.get_error());  // here, because the clean-up may take it by reference
@@ -385,5 +435,26 @@ auto with_resource(Acquire&& acquire, Body&& body, Release&& release) {
   return detail::use_resource<std::decay_t<Acquire>, std::decay_t<Body>, std::decay_t<Release>>(
       std::forward<Acquire>(acquire), std::forward<Body>(body), std::forward<Release>(release));
 }
+
+namespace this_task {
+
+struct deadline_t {
+  class awaiter {
+   public:
+    bool await_ready() const noexcept { return false; }
+    bool suspend(detail::frame& f) noexcept {
+      deadline_ = f.scope->deadline;
+      return false;
+    }
+    clock::time_point await_resume() const noexcept { return deadline_; }
+
+   private:
+    clock::time_point deadline_;
+  };
+  awaiter make_awaiter() const noexcept { return {}; }
+};
+inline constexpr deadline_t deadline{};
+
+}  // namespace this_task
 
 }  // namespace tandem::inline TANDEM_CONFIG

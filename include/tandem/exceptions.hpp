@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <exception>
 #include <memory>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -23,12 +24,23 @@ namespace tandem::inline TANDEM_CONFIG {
 class cancelled : public system_error {
  public:
   cancelled() : system_error(error_code(asio::error::operation_aborted), "tandem::cancelled") {}
+  explicit cancelled(const std::string& reason)
+      : system_error(error_code(asio::error::operation_aborted), "tandem::cancelled: " + reason) {}
 };
 
-/// Thrown by `timeout` and `deadline` when the time is up. Carries `asio::error::timed_out`.
+/// Thrown by `timeout` and `deadline` when the time is up. Carries `asio::error::timed_out`. `what()` says which time
+/// limit it was, and where the innermost coroutine under it was suspended.
 class timed_out : public system_error {
  public:
   timed_out() : system_error(error_code(asio::error::timed_out), "tandem::timed_out") {}
+  timed_out(std::source_location where, const std::string& text)
+      : system_error(error_code(asio::error::timed_out), text), where_(where) {}
+
+  /// The co_await of the time limit that was over: of several, one inside the other, this tells which.
+  const std::source_location& where() const noexcept { return where_; }
+
+ private:
+  std::source_location where_;
 };
 
 /// Thrown by `run(task)` after SIGINT or SIGTERM, when the task was stopped and had cleaned up.

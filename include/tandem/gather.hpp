@@ -80,8 +80,8 @@ requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> &&
          ...) auto gather(Awaitables&&... awaitables);
 
 /// The same for any number of tasks of one type: a vector of the results in the order of the tasks; `vector<task<>>`
-/// gives void. None: completes at once. At most two allocations for the results. Throws std::invalid_argument for an empty
-/// task.
+/// gives void. None: completes at once. At most two allocations for the results. Throws std::invalid_argument for an
+/// empty task.
 template <class T>
 auto gather(std::vector<task<T>>&& tasks);
 

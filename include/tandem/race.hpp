@@ -45,8 +45,9 @@ inline constexpr first_successful_t first_successful{};
 ///
 /// If what decides is a failure, it is thrown as it is; if more arms fail while they are being stopped, all of them in
 /// an `exception_group`, and a value that had decided is discarded too. With `first_successful` failures do not decide;
-/// if every arm fails, their failures are thrown, several in an `exception_group`. A stop reaches every arm; a value that
-/// an arm has all the same is returned. Allocates nothing beyond one frame for an arm that is neither a task nor a wait.
+/// if every arm fails, their failures are thrown, several in an `exception_group`. A stop reaches every arm; a value
+/// that an arm has all the same is returned. Allocates nothing beyond one frame for an arm that is neither a task nor a
+/// wait.
 template <class... Arms>
 requires(sizeof...(Arms) == 0 || !std::is_same_v<std::tuple_element_t<0, std::tuple<std::decay_t<Arms>..., void>>,
                                                  first_successful_t>) auto race(Arms&&... arms);
@@ -263,8 +264,8 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
   template <class F>
   auto on_discard(F&& f) && {
     refuse_what_gcc12_miscompiles<F>();
-    return race_tuple<std::decay_t<F>, std::index_sequence<I...>, Arms...>(
-        first_value_decides(), std::forward<F>(f), std::move(std::get<I>(arms_))...);
+    return race_tuple<std::decay_t<F>, std::index_sequence<I...>, Arms...>(first_value_decides(), std::forward<F>(f),
+                                                                           std::move(std::get<I>(arms_))...);
   }
 
   std::size_t children() const noexcept override { return sizeof...(Arms); }
@@ -456,7 +457,7 @@ auto make_race(bool first_value_decides, Arms&&... arms) {
   static_assert(sizeof...(Arms) != 0, "race needs at least one awaitable: of none, none can be first");
   if constexpr (sizeof...(Arms) != 0)
     return race_tuple<std::nullptr_t, std::index_sequence_for<Arms...>, Arms...>(first_value_decides, nullptr,
-                                                                                std::move(arms)...);
+                                                                                 std::move(arms)...);
 }
 /// As a leaf where it is one. For the first value, what a leaf gives must be known when it decides: so as a task.
 template <bool Leaves, class A>

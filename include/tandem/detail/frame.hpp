@@ -25,6 +25,7 @@ namespace tandem::inline TANDEM_CONFIG::detail {
 class frame;
 class leaf;
 class loop;
+class root;
 
 /// How a frame ended: it ran to its end (a value or an exception is in its promise), or it was stopped and will never
 /// be resumed again.
@@ -37,6 +38,8 @@ enum class stop_mode : unsigned char { ask, abandon };
 struct scope {
   detail::loop* loop = nullptr;
   const scope* outer = nullptr;  // whose stop comes down to this one; null for a root and under a shield
+  detail::root* root = nullptr;  // of the tree
+  clock::time_point deadline = clock::time_point::max();  // the earliest of the time limits around
   enum : unsigned char { running, stopping, abandoned } state = running;
 
   /// A stop has been asked for here or further out, though it may not have come down yet.

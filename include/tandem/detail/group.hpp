@@ -92,6 +92,8 @@ class group : public stop_target {
     waiter = &f;
     scope_.loop = f.scope->loop;
     scope_.outer = f.scope;
+    scope_.root = f.scope->root;
+    scope_.deadline = f.scope->deadline;
     scope_.state = f.scope->state;
     began_in_ = f.scope->state;
     stops_before_ = scope_.loop->stops();
@@ -143,7 +145,7 @@ class group : public stop_target {
     scope_.state = state;
     scope_.loop->stop_children_of(*this);
   }
-  void stop_children() noexcept final {
+  void stop_children() noexcept override {
     const stop_mode m = scope_.state == detail::scope::abandoned ? stop_mode::abandon : stop_mode::ask;
     for (std::size_t i = 0, n = children(); i != n; ++i)
       if (frame* c = child(i)) loop::stop_below(*c, m);

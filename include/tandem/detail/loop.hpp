@@ -146,6 +146,16 @@ class arrival : public leaf {
   arrival* next_arrival_ = nullptr;
 };
 
+/// Work that belongs to a tree, though no frame of it waits for it: what an `as_completed` that was dropped left behind.
+/// It is stopped with the tree, and the tree ends after it.
+class stray : public list_node {
+ public:
+  virtual void stop_stray(stop_mode) noexcept = 0;
+
+ protected:
+  ~stray() = default;
+};
+
 /// The top of a task tree. The loop knows every root, and nothing else of a tree.
 class root : public arrival {
  public:
@@ -156,8 +166,15 @@ class root : public arrival {
   step child_ended(frame&, fate) noexcept override;
   detail::scope& scope() noexcept { return scope_; }
 
+  void adopt(stray& s) noexcept { strays_.push_back(s); }
+  /// One has ended, and left: the tree ends if that was all that it waited for.
+  void stray_ended() noexcept;
+
  protected:
-  explicit root(detail::loop& l) noexcept { scope_.loop = &l; }
+  explicit root(detail::loop& l) noexcept {
+    scope_.loop = &l;
+    scope_.root = this;
+  }
   ~root() { unregister(); }
   /// Registers the tree and queues its start; from any thread.
   void start(frame& body) noexcept;
@@ -170,6 +187,9 @@ class root : public arrival {
   void unregister() noexcept;
   detail::scope scope_;
   frame* body_ = nullptr;
+  frame* ended_body_ = nullptr;  // while strays are still there
+  fate ended_how_ = fate::done;
+  intrusive_list<stray> strays_;
   root* next_root_ = nullptr;
   root** previous_root_ = nullptr;
 };
@@ -330,6 +350,13 @@ class loop {
   void end_all() noexcept;
   /// Asks the tree to stop, from outside a coroutine or inside one.
   void ask_to_stop(root& r) noexcept;
+  /// Calls `stop`, which asks something else to stop, in the same way.
+  template <class Stop>
+  void ask_to_stop(Stop stop) noexcept;
+  /// Runs a coroutine of this loop now?
+  bool is_running() const noexcept { return running_; }
+  /// One more than last time.
+  std::uint64_t next_number() noexcept { return next_order_++; }
   /// Destroys the tree without resuming any of its frames; its loop must be idle.
   void abandon(root& r) noexcept;
 
@@ -700,20 +727,32 @@ inline void root::unregister() noexcept {
 }
 
 inline void root::stop(stop_mode m) noexcept {
-  if (!body_) return;
+  if (!body_ && strays_.empty()) return;
   if (m == stop_mode::ask && scope_.state != scope::running) return;
   scope_.state = m == stop_mode::ask ? scope::stopping : scope::abandoned;
   if (linked())  // not started yet: it never will be
     state_ = stopped;
-  else
+  else if (body_)
     loop::stop_below(*body_, m);
+  for (stray* s = strays_.empty() ? nullptr : &strays_.front(); s; s = strays_.next(*s)) s->stop_stray(m);
 }
 
 inline step root::child_ended(frame& body, fate how) noexcept {
   body_ = nullptr;
-  unregister();
-  ended(body, how);
+  if (strays_.empty()) {
+    unregister();
+    ended(body, how);
+  } else {
+    ended_body_ = &body;
+    ended_how_ = how;
+  }
   return step::none();
+}
+
+inline void root::stray_ended() noexcept {
+  if (!ended_body_ || !strays_.empty()) return;
+  unregister();
+  ended(*std::exchange(ended_body_, nullptr), ended_how_);
 }
 
 // ---- the loop
@@ -1015,14 +1054,18 @@ inline void loop::end_all() noexcept {
   for (root* r = roots_; r; r = r->next_root_) ask_to_stop(*r);
 }
 
-inline void loop::ask_to_stop(root& r) noexcept {
+template <class Stop>
+void loop::ask_to_stop(Stop stop) noexcept {
   ++stops_;
-  if (running_) return r.stop(stop_mode::ask);
+  if (running_) return stop();
   {
     running_here here(*this);  // an operation that completes inside its cancellation must not run its coroutine there
-    r.stop(stop_mode::ask);
+    stop();
   }
   if (!ready_.empty()) schedule();
+}
+inline void loop::ask_to_stop(root& r) noexcept {
+  ask_to_stop([&]() noexcept { r.stop(stop_mode::ask); });
 }
 
 inline void loop::abandon_all() noexcept {

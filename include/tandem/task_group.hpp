@@ -1,0 +1,741 @@
+// tandem/task_group.hpp: structured concurrency: with_task_group, task_group, task_handle<T>.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "asio.hpp"
+#include "clock.hpp"
+#include "exceptions.hpp"
+#include "gather.hpp"
+#include "task.hpp"
+
+#include "detail/gcc12.hpp"
+#include "detail/group.hpp"
+#include "detail/result.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>  // std::invoke
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tandem::inline TANDEM_CONFIG {
+
+namespace detail {
+class child_base;
+template <class T>
+class child_of;
+template <class T, bool ByValue>
+class handle_awaiter;
+class task_group_core;
+template <class Function, class T>
+class start_awaitable;
+struct handle_access;
+}  // namespace detail
+
+/// A child of a task_group, seen from outside: to await it, to cancel it, to look at how it ended.
+///
+/// `co_await h` gives a `const T&` to the child's value (void and references as they are), or throws what the child
+/// threw, or `cancelled` if it was cancelled. It may be awaited any number of times, by several waiters, who go on in
+/// the order in which they came; awaiting does not consume. `co_await std::move(h)` gives the T itself, moved out if
+/// no other handle shares it. A stop of a waiter detaches that waiter only. Copies are cheap and share the child; a
+/// handle may outlive its group, and is used on its group's loop only. Awaiting an empty handle, one of another loop or
+/// one's own throws std::logic_error.
+template <class T = void>
+class task_handle {
+ public:
+  using value_type = T;
+
+  task_handle() noexcept = default;  ///< Empty.
+  task_handle(const task_handle& other) noexcept;
+  task_handle(task_handle&& other) noexcept : child_(std::exchange(other.child_, nullptr)) {}
+  task_handle& operator=(task_handle other) noexcept {
+    std::swap(child_, other.child_);
+    return *this;
+  }
+  ~task_handle();
+
+  explicit operator bool() const noexcept { return child_ != nullptr; }
+  /// It has ended, whatever way.
+  bool done() const;
+  /// Asks the child to stop; nothing if it has ended. The group goes on.
+  void cancel() const;
+  /// How it ended: a value, a failure, or `cancelled`. Throws std::logic_error if it is not done.
+  const tandem::outcome<T>& outcome() const;
+  /// What `spawn` was told.
+  std::string_view name() const;
+  /// The same child?
+  bool operator==(const task_handle&) const noexcept = default;
+
+  detail::handle_awaiter<T, false> make_awaiter() const&;
+  detail::handle_awaiter<T, true> make_awaiter() &&;
+
+ private:
+  friend struct detail::handle_access;
+  explicit task_handle(detail::child_of<T>* c) noexcept : child_(c) {}
+  detail::child_of<T>& child() const;
+  detail::child_of<T>* child_ = nullptr;
+};
+
+/// Options of `task_group::spawn` and `start`.
+struct child_options {
+  /// For reports; the characters must outlive the child.
+  std::string_view name = {};
+  /// Does not keep the group open: it is stopped when only such children are left.
+  bool background = false;
+};
+
+/// Given to the callable of `task_group::start`; copies share what they report to.
+template <class T = void>
+class started;
+
+/// A scope for children that are started one by one; made by `with_task_group`. Used on its loop only.
+class task_group {
+ public:
+  task_group(const task_group&) = delete;
+  task_group& operator=(const task_group&) = delete;
+
+  /// Starts any awaitable as a child, at once: it runs until it first waits. Gives a task_handle.
+  ///
+  /// In a group that is stopping it never runs and its outcome is `cancelled`. Throws std::logic_error after `close()`
+  /// and outside the group's loop, std::invalid_argument for an empty task. Two allocations: the child's record and,
+  /// for an awaitable that is not a task, a frame.
+  template <class Awaitable>
+  auto spawn(Awaitable&& awaitable, child_options options = {});
+
+  /// `int port = co_await group.start<int>(serve)`: starts `serve(started<int>)` as a child and goes on when that has
+  /// called its argument with a value; `start(serve)` and `started<>` for none.
+  ///
+  /// Trio's `Nursery.start`. A failure before that is thrown here and is none of the group's; a child that ends without
+  /// having called it is a std::logic_error here. If the awaiter is stopped before, so is the child.
+  template <class T = void, class Function>
+  auto start(Function&& function, child_options options = {});
+
+  /// Stops body and children. The group then ends without a failure: `with_task_group` returns, or, if the body had a
+  /// value to give and was stopped, throws `cancelled` with the reason.
+  void cancel(std::string reason = {});
+
+  /// Asks the children to finish by themselves: `closing()` is granted, and nothing can be spawned any more. What is
+  /// left after `grace` is stopped.
+  template <class Rep, class Period>
+  void close(std::chrono::duration<Rep, Period> grace);
+  /// The same without an end.
+  void close();
+  bool is_closing() const noexcept;
+  /// `co_await group.closing()`: goes on once the group is closing; at once if it is.
+  auto closing() noexcept;
+
+  /// Children that have not ended, background ones included.
+  std::size_t size() const noexcept;
+
+  /// Made by the library.
+  explicit task_group(detail::task_group_core& core) noexcept : core_(&core) {}
+
+ private:
+  detail::task_group_core* core_;
+};
+
+/// `co_await with_task_group([](task_group& group) -> task<> { ...; group.spawn(work()); ... })`: runs the body and
+/// ends when it and every child that was spawned into the group have ended. Gives what the body gives.
+///
+/// The first failure, of the body or of a child, stops the others; when all have ended it is thrown as it is, or, if
+/// more failed, as part of an `exception_group`; the same exception object counts once. A child that was cancelled is
+/// no failure. A stop reaches the body and every child; if the body has returned a value in spite of it, that is
+/// given. The callable is kept until the end; on g++ 12 it must not be a temporary that owns its captures. asyncio's
+/// `TaskGroup`, Trio's nursery; unlike theirs a single failure is not wrapped.
+template <class Function>
+auto with_task_group(Function&& function);
+
+// ---- implementation ------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// Is told when a child has ended.
+class end_observer : public list_node {
+ public:
+  virtual void child_has_ended(child_base&) noexcept = 0;
+
+ protected:
+  ~end_observer() = default;
+};
+
+/// The record of a child: it owns the frame while that runs, and keeps how it ended for the handles. Counted by them
+/// and by the group, while it runs.
+class child_base : public wait_node {
+ public:
+  const char* what() const noexcept override { return "task_group"; }
+
+  void share() noexcept { ++owners_; }
+  void release() noexcept {
+    if (--owners_ == 0) dispose();
+  }
+  bool is_shared() const noexcept { return owners_ != 1; }
+
+  bool done() const noexcept { return done_; }
+  std::string_view name() const noexcept { return name_; }
+  detail::loop& loop() const noexcept { return *scope_.loop; }
+  frame* running() const noexcept { return frame_; }
+  /// Smaller than that of a child that ended later.
+  std::uint64_t ended_as() const noexcept { return ended_as_; }
+  virtual bool failed() const noexcept = 0;
+
+  void stop(stop_mode m) noexcept override {
+    const auto state = m == stop_mode::ask ? scope::stopping : scope::abandoned;
+    if (done_ || scope_.state >= state) return;
+    scope_.state = state;
+    if (frame_) detail::loop::stop_below(*frame_, m);
+  }
+  step child_ended(frame& f, fate how) noexcept override { return end(&f, how); }
+  /// For `start`: a failure is the group's from now on.
+  void has_started() noexcept { starting_ = false; }
+
+  /// Throws if `f` is part of this child, or of another loop.
+  void check_waiter(const frame& f) const {
+    if (f.scope->loop != scope_.loop)
+      throw std::logic_error(
+          "tandem: a task_handle is awaited on another loop than its group's; spawn with use_task gives "
+          "an awaitable for any loop");
+    for (const scope* s = f.scope; s; s = s->outer)
+      if (s == &scope_) throw std::logic_error("tandem: a task awaits its own handle, so it would wait for ever");
+  }
+
+  intrusive_list<leaf> waiters;
+  intrusive_list<end_observer> observers;
+
+  static void* operator new(std::size_t size) { return allocate_frame(size); }
+  static void operator delete(void* p, std::size_t size) noexcept { deallocate_frame(p, size); }
+
+ protected:
+  child_base(task_group_core& group, const child_options& options);
+  ~child_base() {
+    if (frame_) frame_->destroy();
+  }
+  /// Keeps how the child ended. `f` is null if it never ran.
+  virtual void take(frame* f, fate how) noexcept = 0;
+  virtual void dispose() noexcept = 0;
+  virtual std::exception_ptr failure() const noexcept = 0;
+  std::string reason() const;
+
+ private:
+  friend class task_group_core;
+  step end(frame* f, fate how) noexcept;
+
+  scope scope_;
+  task_group_core* group_;  // null once it has ended
+  frame* frame_ = nullptr;
+  std::size_t place_ = 0;  // among the group's children
+  std::string_view name_;
+  std::uint64_t ended_as_ = 0;
+  std::uint32_t owners_ = 1;
+  bool background_;
+  bool ran_ = false;
+  bool done_ = false;
+  bool starting_ = false;  // a failure goes to whoever waits for its start
+};
+
+template <class T>
+class child_of final : public child_base {
+ public:
+  child_of(task_group_core& group, const child_options& options) : child_base(group, options) {}
+  bool failed() const noexcept override { return was_failure_; }
+  tandem::outcome<T>& outcome() noexcept { return *outcome_; }
+
+ private:
+  void take(frame* f, fate how) noexcept override {
+    result<T> r;
+    if (f && how == fate::done) r.take_from(static_cast<promise<T>&>(*f).result);
+    was_failure_ = r.has_error();
+    if (r.empty()) r.set_error(make_cancelled_child());
+    try {
+      outcome_.emplace(std::move(r));
+    } catch (...) {  // a value that cannot be moved
+      result<T> failure;
+      failure.set_error(std::current_exception());
+      was_failure_ = true;
+      outcome_.emplace(std::move(failure));
+    }
+  }
+  std::exception_ptr failure() const noexcept override { return was_failure_ ? outcome_->error() : nullptr; }
+  void dispose() noexcept override { delete this; }
+  std::exception_ptr make_cancelled_child() const noexcept;
+
+  std::optional<tandem::outcome<T>> outcome_;
+  bool was_failure_ = false;
+};
+
+struct handle_access {
+  template <class T>
+  static task_handle<T> make(child_of<T>& c) noexcept {
+    return task_handle<T>(&c);
+  }
+  template <class T>
+  static child_of<T>& child(const task_handle<T>& h) {
+    return h.child();
+  }
+};
+
+template <class T, bool ByValue>
+class handle_awaiter final : public leaf {
+ public:
+  using value = std::conditional_t<std::is_void_v<T> || std::is_reference_v<T> || ByValue, T, const stored_t<T>&>;
+  explicit handle_awaiter(task_handle<T> h) noexcept : handle_(std::move(h)) {}
+  handle_awaiter(handle_awaiter&& o) noexcept : handle_(std::move(o.handle_)) {}
+
+  static constexpr bool leaves_at_once = true;
+  const char* what() const noexcept override { return "task_handle"; }
+  bool await_ready() const { return child().done(); }
+  bool suspend(frame& f) {
+    child().check_waiter(f);
+    if (park(f)) child().waiters.push_back(*this);
+    return true;
+  }
+  value await_resume() {
+    consume();
+    tandem::outcome<T>& o = child().outcome();
+    if constexpr (std::is_void_v<T>) {
+      o.value();
+    } else if constexpr (std::is_reference_v<T>) {
+      return o.value().get();
+    } else if constexpr (!ByValue) {
+      return o.value();
+    } else if constexpr (std::is_copy_constructible_v<T>) {
+      return child().is_shared() ? o.value() : T(std::move(o).value());
+    } else {
+      if (child().is_shared())
+        throw std::logic_error(
+            "tandem: the value of a task that only moves can be taken from its last handle alone; "
+            "await the handle as it is, without std::move, for a reference");
+      return std::move(o).value();
+    }
+  }
+
+ private:
+  child_of<T>& child() const { return handle_access::child(handle_); }
+  task_handle<T> handle_;
+};
+
+/// Waits until the group is closing.
+class closing_awaiter final : public leaf {
+ public:
+  explicit closing_awaiter(task_group_core& g) noexcept : group_(&g) {}
+  closing_awaiter(closing_awaiter&& o) noexcept : group_(o.group_) {}
+  static constexpr bool leaves_at_once = true;
+  const char* what() const noexcept override { return "task_group::closing"; }
+  bool await_ready() const noexcept;
+  bool suspend(frame& f);
+  void await_resume() noexcept { consume(); }
+
+ private:
+  task_group_core* group_;
+};
+
+/// A group whose first child is the body; the others have scopes of their own.
+class task_group_core : public group {
+ public:
+  const char* what() const noexcept override { return "task_group"; }
+  std::size_t children() const noexcept override { return 1 + children_.size(); }
+  frame* child(std::size_t i) const noexcept override { return i == 0 ? body_ : children_[i - 1]->running(); }
+
+  template <class T>
+  task_handle<T> spawn(task<T> t, const child_options& options, bool starting = false) {
+    if (!t)
+      throw std::invalid_argument("tandem::task_group::spawn: the task is empty: it was moved from, or awaited before");
+    if (is_closing_) throw std::logic_error("tandem::task_group::spawn: the group has been closed");
+    if (loop::current() != scope_.loop)
+      throw std::logic_error("tandem::task_group::spawn: called from outside the coroutines of the group's loop");
+    auto* c = new child_of<T>(*this, options);
+    const task_handle<T> handle = handle_access::make(*c);
+    c->starting_ = starting;
+    children_.push_back(c);  // may throw: then the handle was the only owner
+    c->place_ = children_.size() - 1;
+    c->share();
+    hold();
+    frame& f = *t.release();
+    if (scope_.state != detail::scope::running || foreground_ == 0) {
+      destroy_unstarted(f);
+      c->end(nullptr, fate::stopped);
+      return handle;
+    }
+    if (!c->background_) ++foreground_;
+    f.owner = c;
+    f.scope = &c->scope_;
+    c->frame_ = &f;
+    c->ran_ = true;
+    if (scope_.loop->start(f)) c->end(&f, fate::done);
+    return handle;
+  }
+
+  void cancel(std::string reason) noexcept {
+    if (scope_.state != detail::scope::running) return;
+    reason_ = std::move(reason);
+    is_cancelled_ = true;
+    scope_.loop->ask_to_stop([this]() noexcept { set_stopping(stop_mode::ask); });
+  }
+  void close(clock::duration grace) {
+    if (grace < clock::duration::zero())
+      throw std::invalid_argument("tandem::task_group::close: the grace is " +
+                                  std::to_string(grace / std::chrono::milliseconds(1)) + " ms; it cannot be negative");
+    detail::loop& l = *scope_.loop;
+    l.reserve_timer();
+    const bool first = !std::exchange(is_closing_, true);
+    if (grace != clock::duration::max()) end_of_grace_.set(*this, l, grace);
+    if (!first) return;
+    while (!closing_waiters.empty()) closing_waiters.front().wake();
+  }
+  bool is_closing() const noexcept { return is_closing_; }
+  std::size_t size() const noexcept { return children_.size(); }
+  const std::string& reason() const noexcept { return reason_; }
+  scope& children_scope() noexcept { return scope_; }
+
+  /// Called by a child: what the loop does next.
+  step child_done(child_base& c) noexcept {
+    children_[c.place_] = children_.back();
+    children_[c.place_]->place_ = c.place_;
+    children_.pop_back();
+    if (!c.starting_)
+      if (std::exception_ptr e = c.failure()) fail(std::move(e));
+    if (!c.background_ && c.ran_) foreground_done();
+    return one_less();
+  }
+
+  intrusive_list<leaf> closing_waiters;
+
+ protected:
+  task_group_core() = default;
+  task_group_core(task_group_core&& o) noexcept : group(std::move(o)) {}
+  ~task_group_core() {
+    if (body_) body_->destroy();
+    while (!children_.empty()) {  // only where the tree is destroyed as it stands
+      child_base* c = children_.back();
+      children_.pop_back();
+      c->group_ = nullptr;
+      c->end(c->frame_, fate::stopped);
+      c->release();
+    }
+  }
+
+  bool start_body(frame& body) noexcept {
+    body_ = &body;
+    foreground_ = 1;
+    return launch(body, 0);
+  }
+  void take(frame& body, fate how) noexcept override {
+    body_ = nullptr;
+    if (std::exception_ptr e = take_body(body, how)) fail(std::move(e));
+    foreground_done();
+  }
+  /// Keeps the value, destroys the frame, gives the failure.
+  virtual std::exception_ptr take_body(frame& body, fate how) noexcept = 0;
+  virtual bool body_has_value() const noexcept = 0;
+
+  bool goes_on() noexcept override {
+    end_of_grace_.cancel();
+    if (failures_.any() || body_has_value()) return true;
+    return is_cancelled_ && waiter->scope->state == detail::scope::running;
+  }
+  void stop_children() noexcept override {
+    const stop_mode m = scope_.state == detail::scope::abandoned ? stop_mode::abandon : stop_mode::ask;
+    if (body_) detail::loop::stop_below(*body_, m);
+    for (child_base* c : children_) c->stop(m);
+  }
+  void rethrow_failures() const {
+    if (failures_.any()) failures_.rethrow();
+  }
+
+ private:
+  void fail(std::exception_ptr e) noexcept {
+    failures_.add(std::move(e));
+    set_stopping(stop_mode::ask);
+  }
+  void foreground_done() noexcept {
+    if (--foreground_ != 0) return;
+    for (child_base* c : children_) c->stop(stop_mode::ask);
+  }
+
+  class alarm final : public timer_leaf {
+   public:
+    const char* what() const noexcept override { return "task_group::close"; }
+    void set(task_group_core& g, detail::loop& l, clock::duration grace) noexcept {
+      cancel();
+      group_ = &g;
+      this->state_ = leaf::calls;
+      l.add_timer(*this, l.now() + grace);
+    }
+    void cancel() noexcept {
+      this->remove_from_timers();
+      this->unlink();  // it may be in the ready queue already
+    }
+
+   private:
+    step on_turn() noexcept override {
+      group_->cancel("the grace is over");
+      return step::none();
+    }
+    task_group_core* group_ = nullptr;
+  };
+
+  frame* body_ = nullptr;
+  std::vector<child_base*> children_;
+  std::size_t foreground_ = 0;  // body and children that keep the group open
+  failures failures_;
+  std::string reason_;
+  bool is_cancelled_ = false;
+  bool is_closing_ = false;
+  alarm end_of_grace_;
+};
+
+inline child_base::child_base(task_group_core& g, const child_options& options)
+    : group_(&g), name_(options.name), background_(options.background) {
+  const scope& around = g.children_scope();
+  scope_.loop = around.loop;
+  scope_.outer = &around;
+  scope_.root = around.root;
+  scope_.deadline = around.deadline;
+}
+
+/// Whatever way it ended, or never ran. The frame goes before anyone is woken.
+inline step child_base::end(frame* f, fate how) noexcept {
+  frame_ = nullptr;
+  take(f, how);
+  if (f) f->destroy();
+  done_ = true;
+  ended_as_ = scope_.loop->next_number();
+  while (!waiters.empty()) waiters.front().wake();
+  while (!observers.empty()) observers.pop_front().child_has_ended(*this);
+  if (!group_) return step::none();
+  task_group_core& g = *std::exchange(group_, nullptr);
+  const step next = g.child_done(*this);
+  release();
+  return next;
+}
+
+template <class T>
+std::exception_ptr child_of<T>::make_cancelled_child() const noexcept {
+  try {
+    const std::string reason = this->reason();
+    return std::make_exception_ptr(reason.empty() ? cancelled() : cancelled(reason));
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+inline std::string child_base::reason() const { return group_ ? group_->reason() : std::string(); }
+
+inline bool closing_awaiter::await_ready() const noexcept { return group_->is_closing(); }
+inline bool closing_awaiter::suspend(frame& f) {
+  if (park(f)) group_->closing_waiters.push_back(*this);
+  return true;
+}
+
+template <class Function, class T>
+class with_task_group_awaitable final : public task_group_core {
+ public:
+  using value_type = T;
+  template <class F>
+  explicit with_task_group_awaitable(std::in_place_t, F&& f) : function_(std::forward<F>(f)) {}
+  with_task_group_awaitable(with_task_group_awaitable&& o)
+      : task_group_core(std::move(o)), function_(std::move(o.function_)) {}
+
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) {
+    begin(f);
+    auto t = as_task(std::invoke(function_, face_.emplace(*this)));
+    if (!t) throw_empty_task();
+    frame& body = *t.release();
+    if (start_body(body)) this->take(body, fate::done);
+    return end();
+  }
+  T await_resume() {
+    consume();
+    rethrow_failures();
+    if (result_.has_value()) return result_.take();
+    if constexpr (!std::is_void_v<T>) throw reason().empty() ? cancelled() : cancelled(reason());
+  }
+
+ private:
+  std::exception_ptr take_body(frame& body, fate how) noexcept override {
+    if (how == fate::done) result_.take_from(static_cast<promise<T>&>(body).result);
+    body.destroy();
+    return result_.get_error();
+  }
+  bool body_has_value() const noexcept override { return result_.has_value(); }
+
+  Function function_;
+  std::optional<task_group> face_;
+  result<T> result_;
+};
+
+/// What `started` reports to, shared by the child and by whoever waits for it.
+template <class T>
+struct start_report {
+  result<T> value;
+  leaf* waiter = nullptr;
+  child_base* child = nullptr;
+};
+
+template <class Function, class T>
+class start_awaitable final : public leaf, private end_observer {
+  using task_of_function = decltype(as_task(std::invoke(std::declval<Function&>(), std::declval<started<T>>())));
+
+ public:
+  using value_type = T;
+  template <class F>
+  start_awaitable(task_group_core& g, F&& f, const child_options& options)
+      : group_(&g), function_(std::forward<F>(f)), options_(options) {}
+  start_awaitable(start_awaitable&& o) : group_(o.group_), function_(std::move(o.function_)), options_(o.options_) {}
+  ~start_awaitable() { forget(); }
+
+  const char* what() const noexcept override { return "task_group::start"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) {
+    report_ = std::make_shared<start_report<T>>();
+    handle_ = group_->spawn(call(std::move(function_), started<T>(report_)), options_, true);
+    auto& c = handle_access::child(handle_);
+    if (c.done() || !report_->value.empty()) {
+      forget();
+      return false;
+    }
+    report_->child = &c;
+    if (!park(f)) return true;
+    report_->waiter = this;
+    c.observers.push_back(*this);
+    return true;
+  }
+  T await_resume() {
+    consume();
+    if (!report_->value.empty()) return report_->value.take();
+    handle_.outcome().value();  // throws what ended it
+    throw std::logic_error("tandem::task_group::start: the task ended without having called started");
+  }
+  void stop(stop_mode m) noexcept override {
+    if (!waiting()) return;
+    auto& c = handle_access::child(handle_);
+    forget();
+    c.stop(m);
+    leaf::stop(m);
+  }
+
+ private:
+  static task_of_function call(Function f, started<T> report) {
+    auto t = as_task(std::invoke(f, std::move(report)));
+    co_return co_await std::move(t);
+  }
+  void child_has_ended(child_base&) noexcept override {
+    if (waiting()) wake();
+  }
+  /// From now on a failure of the child is the group's.
+  void forget() noexcept {
+    if (report_) report_->waiter = nullptr;
+    if (handle_) handle_access::child(handle_).has_started();
+  }
+
+  task_group_core* group_;
+  Function function_;
+  child_options options_;
+  std::shared_ptr<start_report<T>> report_;
+  task_handle<typename task_of_function::value_type> handle_;
+};
+
+}  // namespace detail
+
+template <class T>
+class started {
+ public:
+  /// The child is ready; a second call is a std::logic_error.
+  template <class... V>
+  void operator()(V&&... value) const {
+    if (!report_->value.empty()) throw std::logic_error("tandem::started: called twice");
+    report_->value.set_value(std::forward<V>(value)...);
+    if (report_->child) report_->child->has_started();
+    if (report_->waiter && report_->waiter->waiting()) report_->waiter->wake();
+  }
+
+  /// Made by the library.
+  explicit started(std::shared_ptr<detail::start_report<T>> report) noexcept : report_(std::move(report)) {}
+
+ private:
+  std::shared_ptr<detail::start_report<T>> report_;
+};
+
+template <class T>
+task_handle<T>::task_handle(const task_handle& other) noexcept : child_(other.child_) {
+  if (child_) child_->share();
+}
+template <class T>
+task_handle<T>::~task_handle() {
+  if (child_) child_->release();
+}
+template <class T>
+detail::child_of<T>& task_handle<T>::child() const {
+  if (!child_) throw std::logic_error("tandem: a task_handle is used that is empty: never given a task, or moved from");
+  return *child_;
+}
+template <class T>
+bool task_handle<T>::done() const {
+  return child().done();
+}
+template <class T>
+void task_handle<T>::cancel() const {
+  detail::child_of<T>& c = child();
+  if (!c.done()) c.loop().ask_to_stop([&]() noexcept { c.stop(detail::stop_mode::ask); });
+}
+template <class T>
+const tandem::outcome<T>& task_handle<T>::outcome() const {
+  if (!done()) throw std::logic_error("tandem::task_handle::outcome: the task has not ended");
+  return child_->outcome();
+}
+template <class T>
+std::string_view task_handle<T>::name() const {
+  return child().name();
+}
+template <class T>
+detail::handle_awaiter<T, false> task_handle<T>::make_awaiter() const& {
+  child();
+  return detail::handle_awaiter<T, false>(*this);
+}
+template <class T>
+detail::handle_awaiter<T, true> task_handle<T>::make_awaiter() && {
+  child();
+  return detail::handle_awaiter<T, true>(std::move(*this));
+}
+
+template <class Awaitable>
+auto task_group::spawn(Awaitable&& awaitable, child_options options) {
+  return core_->spawn(detail::to_task(std::forward<Awaitable>(awaitable)), options);
+}
+template <class T, class Function>
+auto task_group::start(Function&& function, child_options options) {
+  detail::refuse_what_gcc12_miscompiles<Function>();
+  static_assert(detail::gives_awaitable<std::decay_t<Function>&, started<T>>(),
+                "the callable takes a started<T> and returns an awaitable, such as a task; write start<T> for its T");
+  return detail::start_awaitable<std::decay_t<Function>, T>(*core_, std::forward<Function>(function), options);
+}
+inline void task_group::cancel(std::string reason) { core_->cancel(std::move(reason)); }
+template <class Rep, class Period>
+void task_group::close(std::chrono::duration<Rep, Period> grace) {
+  core_->close(std::chrono::duration_cast<clock::duration>(grace));
+}
+inline void task_group::close() { core_->close(clock::duration::max()); }
+inline bool task_group::is_closing() const noexcept { return core_->is_closing(); }
+inline auto task_group::closing() noexcept { return detail::closing_awaiter(*core_); }
+inline std::size_t task_group::size() const noexcept { return core_->size(); }
+
+template <class Function>
+auto with_task_group(Function&& function) {
+  detail::refuse_what_gcc12_miscompiles<Function>();
+  static_assert(detail::gives_awaitable<std::decay_t<Function>&, task_group&>(),
+                "the callable takes a task_group& and returns an awaitable, such as a task");
+  using T = typename decltype(detail::as_task(
+      std::invoke(std::declval<std::decay_t<Function>&>(), std::declval<task_group&>())))::value_type;
+  return detail::with_task_group_awaitable<std::decay_t<Function>, T>(std::in_place, std::forward<Function>(function));
+}
+
+}  // namespace tandem::inline TANDEM_CONFIG

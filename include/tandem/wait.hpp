@@ -1,0 +1,373 @@
+// tandem/wait.hpp: waiting for many: wait, as_completed; with it come task groups, handles and race.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, race.hpp, task.hpp, task_group.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "asio.hpp"
+#include "clock.hpp"
+#include "gather.hpp"
+#include "race.hpp"
+#include "task.hpp"
+#include "task_group.hpp"
+
+#include "detail/group.hpp"
+#include "detail/result.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tandem::inline TANDEM_CONFIG {
+
+/// When `wait` goes on.
+enum class return_when {
+  first_completed,  ///< one has ended, whatever way
+  first_exception,  ///< one has failed (cancelled is no failure), or all have ended
+  all_completed     ///< all have ended
+};
+inline constexpr return_when first_completed = return_when::first_completed;
+inline constexpr return_when first_exception = return_when::first_exception;
+inline constexpr return_when all_completed = return_when::all_completed;
+
+/// What `wait` gives: the handles of tasks that have ended, in the order in which they did, and the others, in the
+/// order in which they were given.
+template <class T>
+struct wait_result {
+  std::vector<task_handle<T>> done;
+  std::vector<task_handle<T>> pending;
+};
+
+/// `auto [done, pending] = co_await wait(handles, first_completed)`: goes on when the condition holds; at once if it
+/// does already.
+///
+/// Cancels nothing and throws no failure of a task: ask the handles. What is pending may be waited for again. With a
+/// time limit it also goes on when that is over, with whatever is done; zero looks without waiting. A stop detaches the
+/// waiter only. Linear in the number of handles; one allocation for each of the two vectors, and one to wait. Throws
+/// std::invalid_argument for no handles and for a negative limit, std::logic_error for an empty handle, one of another
+/// loop, and one's own.
+template <class T>
+auto wait(std::vector<task_handle<T>> handles, return_when condition = all_completed);
+template <class T, class Rep, class Period>
+auto wait(std::vector<task_handle<T>> handles, return_when condition, std::chrono::duration<Rep, Period> limit);
+
+/// One that has ended: which it was among the tasks, counted from 0, and how it ended.
+template <class T>
+struct completed {
+  std::size_t index;
+  tandem::outcome<T> outcome;
+};
+
+namespace detail {
+template <class T>
+class completion_core;
+}
+
+/// The tasks of an `as_completed`, one after the other as they end.
+template <class T>
+class completion_stream {
+ public:
+  using value_type = completed<T>;
+
+  completion_stream(completion_stream&& other) noexcept;
+  completion_stream& operator=(completion_stream&& other) noexcept;
+  ~completion_stream();
+
+  /// `while (auto one = co_await stream.next())`: an optional of the next that has ended, in the order in which they
+  /// do; empty after the last. One waiter at a time.
+  auto next();
+
+ private:
+  template <class U>
+  friend completion_stream<U> as_completed(std::vector<task<U>> tasks, std::size_t limit);
+  explicit completion_stream(detail::completion_core<T>* core) noexcept : core_(core) {}
+  detail::completion_core<T>* core_;  // null if moved from
+};
+
+/// `auto stream = as_completed(std::move(tasks), 8)`: runs the tasks, at most `limit` at a time, and gives each as it
+/// ends, in the form of an outcome: a failure stops nothing.
+///
+/// Nothing starts before the first `next()`; from then on the tasks run whether or not somebody waits. Dropping the
+/// stream stops those that are left; they are joined by the tree in which `next()` was called, which ends after them.
+/// The same happens when the tree is stopped while nobody waits. Throws std::invalid_argument for an empty task and for
+/// a limit of zero. Without a limit all start at once. Two allocations, and the growth of a queue of what has ended.
+template <class T>
+completion_stream<T> as_completed(std::vector<task<T>> tasks,
+                                  std::size_t limit = std::numeric_limits<std::size_t>::max());
+
+// ---- implementation ------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+template <class T>
+class wait_awaitable final : public timer_leaf {
+ public:
+  using value_type = wait_result<T>;
+  wait_awaitable(std::vector<task_handle<T>> handles, return_when condition, clock::duration limit)
+      : handles_(std::move(handles)), condition_(condition), limit_(limit) {
+    if (handles_.empty()) throw std::invalid_argument("tandem::wait: there are no handles to wait for");
+    if (limit < clock::duration::zero())
+      throw std::invalid_argument("tandem::wait: the limit is " + std::to_string(limit / std::chrono::milliseconds(1)) +
+                                  " ms; it cannot be negative");
+    for (const auto& h : handles_) handle_access::child(h);
+  }
+  wait_awaitable(wait_awaitable&& o) noexcept
+      : handles_(std::move(o.handles_)), condition_(o.condition_), limit_(o.limit_) {}
+
+  const char* what() const noexcept override { return "wait"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) {
+    std::size_t failed = 0;
+    left_ = 0;
+    for (const auto& h : handles_) {
+      auto& c = handle_access::child(h);
+      if (!c.done()) {
+        c.check_waiter(f);
+        ++left_;
+      } else if (c.failed()) {
+        ++failed;
+      }
+    }
+    if (left_ == 0 || limit_ == clock::duration::zero()) return false;
+    if (condition_ == first_completed && left_ != handles_.size()) return false;
+    if (condition_ == first_exception && failed != 0) return false;
+
+    loop& l = *f.scope->loop;
+    if (limit_ != clock::duration::max()) l.reserve_timer();
+    observers_.reset(new observer[left_]);
+    if (!park(f)) return true;
+    observer* o = observers_.get();
+    for (const auto& h : handles_) {
+      auto& c = handle_access::child(h);
+      if (c.done()) continue;
+      o->wait = this;
+      c.observers.push_back(*o++);
+    }
+    if (limit_ != clock::duration::max()) l.add_timer(*this, l.now() + limit_);
+    return true;
+  }
+  value_type await_resume() {
+    consume();
+    value_type out;
+    for (auto& h : handles_) (h.done() ? out.done : out.pending).push_back(std::move(h));
+    std::sort(out.done.begin(), out.done.end(), [](const task_handle<T>& a, const task_handle<T>& b) {
+      return handle_access::child(a).ended_as() < handle_access::child(b).ended_as();
+    });
+    return out;
+  }
+
+ private:
+  struct observer final : end_observer {
+    void child_has_ended(child_base& c) noexcept override { wait->one_ended(c); }
+    wait_awaitable* wait = nullptr;
+  };
+  void one_ended(child_base& c) noexcept {
+    --left_;
+    const bool enough = condition_ == first_completed || left_ == 0 || (condition_ == first_exception && c.failed());
+    if (!enough || !waiting()) return;
+    remove_from_timers();
+    wake();
+  }
+
+  std::vector<task_handle<T>> handles_;
+  return_when condition_;
+  clock::duration limit_;
+  std::size_t left_ = 0;
+  std::unique_ptr<observer[]> observers_;
+};
+
+/// The tasks of an as_completed. Belongs to the stream, and to itself once that is dropped; to the tree while any run.
+template <class T>
+class completion_core final : public stop_target, public stray {
+ public:
+  completion_core(std::vector<task<T>> tasks, std::size_t limit) : tasks_(std::move(tasks)), limit_(limit) {}
+  ~completion_core() {
+    for (std::size_t i = 0; i != tasks_.size(); ++i)
+      if (frame* c = child(i)) tasks_[i].release(), c->destroy();
+  }
+
+  const char* what() const noexcept override { return "as_completed"; }
+  std::size_t children() const noexcept override { return tasks_.size(); }
+  frame* child(std::size_t i) const noexcept override { return i < next_ ? tasks_[i].get() : nullptr; }
+
+  /// True if there is one to give, or none will come any more.
+  bool has_answer() const noexcept { return given_ != ended_.size() || (under_way_ == 0 && !may_start()); }
+  /// From `next()`: starts what may be started, in the tree of that frame.
+  void start_for(frame& f) {
+    if (waiter_) throw std::logic_error("tandem::as_completed: two coroutines await next() of the same stream");
+    if (under_way_ == 0) {
+      scope_.loop = f.scope->loop;
+      scope_.root = f.scope->root;
+      scope_.outer = &f.scope->root->scope();
+      scope_.deadline = f.scope->deadline;
+    } else if (scope_.root != f.scope->root) {
+      throw std::logic_error(
+          "tandem::as_completed: next() is awaited in another tree than the one that runs the tasks");
+    }
+    ended_.reserve(tasks_.size());  // noting how one ended cannot fail
+    if (f.scope->state == detail::scope::running) fill();
+    if (under_way_ == 0) unlink_stray();
+  }
+  void wait_here(leaf* l) noexcept { waiter_ = l; }
+  std::optional<completed<T>> take() {
+    if (given_ == ended_.size()) return std::nullopt;
+    auto& one = ended_[given_++];
+    return completed<T>{one.index, tandem::outcome<T>(std::move(one.value))};
+  }
+  /// The stream is gone.
+  void drop() noexcept {
+    if (under_way_ == 0) return delete this;
+    is_dropped_ = true;
+    scope_.loop->ask_to_stop([this]() noexcept { stop_stray(stop_mode::ask); });
+  }
+
+  void stop(stop_mode m) noexcept override { stop_stray(m); }
+  void stop_stray(stop_mode m) noexcept override {
+    const auto state = m == stop_mode::ask ? detail::scope::stopping : detail::scope::abandoned;
+    if (scope_.state >= state) return;
+    scope_.state = state;
+    scope_.loop->stop_children_of(*this);
+  }
+  step child_ended(frame& f, fate how) noexcept override {
+    keep(f, how);
+    if (!is_dropped_) fill();
+    if (waiter_ && has_answer()) std::exchange(waiter_, nullptr)->wake();
+    if (under_way_ != 0) return step::none();
+    unlink_stray();
+    root& r = *scope_.root;
+    if (is_dropped_) delete this;
+    r.stray_ended();  // this may be what the tree waited for
+    return step::none();
+  }
+
+ private:
+  struct ended {
+    std::size_t index;
+    result<T> value;
+  };
+  bool may_start() const noexcept { return next_ != tasks_.size() && scope_.state == detail::scope::running; }
+  void fill() noexcept {
+    while (under_way_ < limit_ && may_start()) {
+      frame& f = *tasks_[next_].get();
+      f.owner = this;
+      f.scope = &scope_;
+      f.index = static_cast<std::uint32_t>(next_++);
+      ++under_way_;
+      if (!static_cast<stray&>(*this).linked()) scope_.root->adopt(*this);
+      if (scope_.loop->start(f)) keep(f, fate::done);
+    }
+  }
+  void unlink_stray() noexcept { static_cast<stray&>(*this).unlink(); }
+  void keep(frame& f, fate how) noexcept {
+    const std::size_t i = f.index;
+    tasks_[i].release();
+    ended& one = ended_.emplace_back(ended{i, {}});
+    if (how == fate::done) one.value.take_from(static_cast<promise<T>&>(f).result);
+    f.destroy();
+    --under_way_;
+  }
+  void stop_children() noexcept override {
+    const stop_mode m = scope_.state == detail::scope::abandoned ? stop_mode::abandon : stop_mode::ask;
+    for (std::size_t i = 0; i != next_; ++i)
+      if (frame* c = child(i)) detail::loop::stop_below(*c, m);
+  }
+
+  std::vector<task<T>> tasks_;  // each is empty once it has ended
+  std::size_t limit_;
+  std::size_t next_ = 0;  // the first that has not started
+  std::size_t under_way_ = 0;
+  std::vector<ended> ended_;
+  std::size_t given_ = 0;
+  leaf* waiter_ = nullptr;
+  bool is_dropped_ = false;
+  detail::scope scope_;
+};
+
+template <class T>
+class next_awaiter final : public leaf {
+ public:
+  explicit next_awaiter(completion_core<T>& c) noexcept : core_(&c) {}
+  next_awaiter(next_awaiter&& o) noexcept : core_(o.core_) {}
+  ~next_awaiter() {
+    if (waiting()) core_->wait_here(nullptr);
+  }
+
+  static constexpr bool leaves_at_once = true;
+  const char* what() const noexcept override { return "as_completed"; }
+  bool await_ready() const noexcept { return core_->has_answer(); }
+  bool suspend(frame& f) {
+    core_->start_for(f);
+    if (core_->has_answer()) return false;
+    if (park(f)) core_->wait_here(this);
+    return true;
+  }
+  std::optional<completed<T>> await_resume() {
+    consume();
+    return core_->take();
+  }
+  void stop(stop_mode m) noexcept override {
+    if (waiting()) core_->wait_here(nullptr);
+    leaf::stop(m);
+  }
+  void leave() noexcept {
+    core_->wait_here(nullptr);
+    leaf::leave();
+  }
+
+ private:
+  completion_core<T>* core_;
+};
+
+}  // namespace detail
+
+template <class T>
+auto wait(std::vector<task_handle<T>> handles, return_when condition) {
+  return detail::wait_awaitable<T>(std::move(handles), condition, clock::duration::max());
+}
+template <class T, class Rep, class Period>
+auto wait(std::vector<task_handle<T>> handles, return_when condition, std::chrono::duration<Rep, Period> limit) {
+  return detail::wait_awaitable<T>(std::move(handles), condition, std::chrono::duration_cast<clock::duration>(limit));
+}
+
+template <class T>
+completion_stream<T>::completion_stream(completion_stream&& other) noexcept
+    : core_(std::exchange(other.core_, nullptr)) {}
+template <class T>
+completion_stream<T>& completion_stream<T>::operator=(completion_stream&& other) noexcept {
+  if (this != &other && core_) core_->drop();
+  core_ = this != &other ? std::exchange(other.core_, nullptr) : core_;
+  return *this;
+}
+template <class T>
+completion_stream<T>::~completion_stream() {
+  if (core_) core_->drop();
+}
+template <class T>
+auto completion_stream<T>::next() {
+  if (!core_) throw std::logic_error("tandem::as_completed: next() of a stream that was moved from");
+  return detail::next_awaiter<T>(*core_);
+}
+
+template <class T>
+completion_stream<T> as_completed(std::vector<task<T>> tasks, std::size_t limit) {
+  if (limit == 0) throw std::invalid_argument("tandem::as_completed: the limit is 0; it must be at least 1");
+  if (tasks.size() > std::numeric_limits<std::uint32_t>::max())
+    throw std::invalid_argument("tandem::as_completed: " + std::to_string(tasks.size()) +
+                                " tasks are more than 2^32 - 1");
+  for (std::size_t i = 0; i != tasks.size(); ++i)
+    if (!tasks[i])
+      throw std::invalid_argument("tandem::as_completed: task " + std::to_string(i) +
+                                  " is empty: it was moved from, or awaited before");
+  return completion_stream<T>(new detail::completion_core<T>(std::move(tasks), limit));
+}
+
+}  // namespace tandem::inline TANDEM_CONFIG

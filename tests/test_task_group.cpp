@@ -1,0 +1,730 @@
+#include <tandem/task_group.hpp>
+
+#include <tandem/cancel.hpp>
+#include <tandem/run.hpp>
+
+#include "kit/kit.hpp"
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+using namespace std::chrono_literals;
+using kit::after;
+using kit::at;
+using kit::thrown_by;
+using tandem::clock;
+using tandem::simulate;
+using tandem::sleep_for;
+using tandem::started;
+using tandem::task;
+using tandem::task_group;
+using tandem::task_handle;
+using tandem::with_task_group;
+using tandem::yield;
+
+namespace {
+
+task<int> fail_after(clock::duration d, const char* text) {
+  co_await sleep_for(d);
+  throw std::runtime_error(text);
+}
+task<> stand_by() { co_await sleep_for(1h); }
+
+}  // namespace
+
+// ---- the scope -----------------------------------------------------------------------------------------------------
+
+TEST_CASE("a group ends when its body and all children have ended, and gives what the body gives") {
+  auto main = []() -> task<> {
+    int ended = 0;
+    auto child = [&](clock::duration d) -> task<> {
+      co_await sleep_for(d);
+      ++ended;
+    };
+    auto body = [&](task_group& group) -> task<std::string> {
+      group.spawn(child(3s));
+      group.spawn(child(1s));
+      CHECK(group.size() == 2);
+      co_await sleep_for(2s);
+      CHECK(group.size() == 1);
+      co_return "body";
+    };
+    std::string text = co_await with_task_group(body);
+    CHECK(text == "body");
+    CHECK(ended == 2);
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a group without children ends with its body") {
+  auto main = []() -> task<> {
+    int n = co_await with_task_group([](task_group&) -> task<int> { co_return 3; });
+    CHECK(n == 3);
+  };
+  simulate(main());
+}
+
+TEST_CASE("spawn starts the child at once, and it runs until it first waits") {
+  std::string order;
+  auto main = [&]() -> task<> {
+    auto child = [&](char c) -> task<> {
+      order += c;
+      co_await yield();
+      order += c;
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(child('a'));
+      order += '1';
+      group.spawn(child('b'));
+      order += '2';
+      co_await yield();
+      order += '3';
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+  CHECK(order == "a1b2ab3");
+}
+
+TEST_CASE("any awaitable can be spawned") {
+  auto main = []() -> task<> {
+    auto body = [](task_group& group) -> task<> {
+      auto slept = group.spawn(sleep_for(1s));
+      asio::steady_timer timer(co_await tandem::this_task::executor, 0s);
+      auto waited = group.spawn(timer.async_wait(tandem::use_task));
+      co_await slept;
+      co_await waited;
+    };
+    co_await with_task_group(body);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("children may spawn into their own group") {
+  auto main = []() -> task<> {
+    int ended = 0;
+    auto child = [&](task_group& group, int depth, auto& self) -> task<> {
+      co_await sleep_for(1s);
+      if (depth != 0) group.spawn(self(group, depth - 1, self));
+      ++ended;
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(child(group, 4, child));
+      co_return;
+    };
+    co_await with_task_group(body);
+    CHECK(ended == 5);
+    CHECK(clock::now() == at(5s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a child's frame, with what it took by value, is gone before anyone is woken") {
+  kit::gate permits;
+  permits.open_one();
+  auto main = [&]() -> task<> {
+    struct permit {
+      explicit permit(kit::gate& g) : gate(&g) {}
+      permit(permit&& o) noexcept : gate(std::exchange(o.gate, nullptr)) {}
+      ~permit() {
+        if (gate) gate->open_one();
+      }
+      kit::gate* gate;
+    };
+    auto work = [](permit) -> task<> { co_await sleep_for(1s); };
+    auto body = [&](task_group& group) -> task<> {
+      for (int i = 0; i != 3; ++i) {
+        co_await permits.wait();
+        group.spawn(work(permit(permits)));
+      }
+    };
+    co_await with_task_group(body);
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+// ---- failures ------------------------------------------------------------------------------------------------------
+
+TEST_CASE("the failure of a child stops the body and the other children, and is thrown as it is") {
+  auto main = []() -> task<> {
+    int stopped = 0;
+    auto child = [&]() -> task<> {
+      kit::at_exit count([&] { ++stopped; });
+      co_await stand_by();
+    };
+    auto body = [&](task_group& group) -> task<> {
+      kit::at_exit count([&] { ++stopped; });
+      group.spawn(child());
+      group.spawn(fail_after(1s, "broken"));
+      group.spawn(child());
+      co_await stand_by();
+    };
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "broken");
+    CHECK(stopped == 3);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("the failure of the body stops the children, and is thrown as it is") {
+  auto main = []() -> task<> {
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(stand_by());
+      co_await sleep_for(1s);
+      throw std::runtime_error("body");
+    };
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "body");
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("failures that come while the rest is stopped join the first in an exception_group") {
+  auto main = []() -> task<> {
+    auto cleanup_fails = []() -> task<> {
+      co_await sleep_for(1s);
+      throw std::runtime_error("clean-up");
+    };
+    auto child = [&]() -> task<> { co_await tandem::finally(stand_by(), cleanup_fails); };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(child());
+      group.spawn(fail_after(1s, "first"));
+      co_await child();
+    };
+    bool thrown = false;
+    try {
+      co_await with_task_group(body);
+    } catch (const tandem::exception_group& e) {
+      thrown = true;
+      CHECK(e.exceptions().size() == 3);
+      CHECK(std::string(e.what()).find("first; clean-up; clean-up") != std::string::npos);
+    }
+    CHECK(thrown);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a failure that the body gets from a handle and passes on counts once") {
+  auto main = []() -> task<> {
+    auto body = [&](task_group& group) -> task<> {
+      auto h = group.spawn(fail_after(1s, "once"));
+      co_await h;
+    };
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "once");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a failure that comes at once, in the body or a child, is the group's") {
+  auto main = []() -> task<> {
+    auto fails = []() -> task<> {
+      throw std::runtime_error("at once");
+      co_return;
+    };
+    auto spawns = [&](task_group& group) -> task<> {
+      auto h = group.spawn(fails());
+      CHECK(h.done());
+      auto late = group.spawn(stand_by());  // into a group that is stopping
+      CHECK(late.done());
+      CHECK(late.outcome().error() != nullptr);
+      co_await stand_by();
+    };
+    std::string text = co_await thrown_by(with_task_group(spawns));
+    CHECK(text == "at once");
+    auto body = [&](task_group&) -> task<> { return fails(); };
+    text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "at once");
+    auto refuses = [&](task_group&) -> task<> { throw std::runtime_error("no task"); };
+    text = co_await thrown_by(with_task_group(refuses));
+    CHECK(text == "no task");
+  };
+  simulate(main());
+}
+
+// ---- handles -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("a handle is awaited by several waiters, more than once, and after the group") {
+  auto main = []() -> task<> {
+    task_handle<std::string> kept;
+    std::string order;
+    auto body = [&](task_group& group) -> task<> {
+      auto h = group.spawn(after(1s, std::string("value")));
+      kept = h;
+      auto waiter = [&](char c) -> task<> {
+        const std::string& v = co_await h;
+        CHECK(v == "value");
+        order += c;
+      };
+      group.spawn(waiter('a'));
+      group.spawn(waiter('b'));
+      CHECK(!h.done());
+      const std::string& v = co_await h;
+      order += 'c';
+      CHECK(v == "value");
+      CHECK(h.done());
+    };
+    co_await with_task_group(body);
+    CHECK(order == "abc");
+    CHECK(kept.outcome().value() == "value");
+    const std::string& again = co_await kept;
+    CHECK(again == "value");
+    std::string moved = co_await std::move(kept);
+    CHECK(moved == "value");
+  };
+  simulate(main());
+}
+
+TEST_CASE("the last handle's value is moved out, also if it only moves") {
+  auto main = []() -> task<> {
+    auto make = []() -> task<std::unique_ptr<int>> {
+      co_await yield();
+      co_return std::make_unique<int>(7);
+    };
+    auto body = [&](task_group& group) -> task<> {
+      std::unique_ptr<int> p = co_await group.spawn(make());
+      CHECK(*p == 7);
+      auto h = group.spawn(make());
+      auto other = h;
+      std::string text =
+          co_await thrown_by([](task_handle<std::unique_ptr<int>> mine) -> task<> { co_await std::move(mine); }(h));
+      CHECK(text.find("from its last handle alone") != std::string::npos);
+      const std::unique_ptr<int>& still = co_await h;
+      CHECK(*still == 7);
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+}
+
+TEST_CASE("handles of void and of references") {
+  int target = 0;
+  auto main = [&]() -> task<> {
+    auto reference = [&]() -> task<int&> { co_return target; };
+    auto body = [&](task_group& group) -> task<> {
+      auto nothing = group.spawn(yield());
+      auto ref = group.spawn(reference());
+      co_await nothing;
+      int& r = co_await ref;
+      CHECK(&r == &target);
+      STATIC_REQUIRE(std::is_same_v<decltype(nothing), task_handle<>>);
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+}
+
+TEST_CASE("cancelling a handle stops that child alone, which is no failure; who awaits it gets cancelled") {
+  auto main = []() -> task<> {
+    auto body = [&](task_group& group) -> task<> {
+      auto one = group.spawn(stand_by(), {.name = "one"});
+      auto two = group.spawn(after(2s, 2));
+      CHECK(one.name() == "one");
+      co_await sleep_for(1s);
+      one.cancel();
+      one.cancel();
+      bool thrown = false;
+      try {
+        co_await one;
+      } catch (const tandem::cancelled& e) {
+        thrown = true;
+        CHECK(e.code() == asio::error::operation_aborted);
+      }
+      CHECK(thrown);
+      CHECK(one.done());
+      CHECK_THROWS_AS(one.outcome().value(), tandem::cancelled);
+      int v = co_await two;
+      CHECK(v == 2);
+      two.cancel();
+      CHECK(two.outcome().has_value());
+    };
+    co_await with_task_group(body);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a stop of a waiter detaches that waiter only") {
+  auto main = []() -> task<> {
+    auto body = [&](task_group& group) -> task<> {
+      auto h = group.spawn(after(2s, 5));
+      auto late =
+          co_await tandem::try_timeout(1s, [](task_handle<int> mine) -> task<int> { co_return co_await mine; }(h));
+      CHECK(!late);
+      CHECK(!h.done());
+      int v = co_await h;
+      CHECK(v == 5);
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+}
+
+TEST_CASE("bad use of handles is refused with logic_error") {
+  auto main = []() -> task<> {
+    task_handle<int> empty;
+    CHECK_THROWS_AS(empty.done(), std::logic_error);
+    CHECK_THROWS_AS(empty.outcome(), std::logic_error);
+    auto body = [&](task_group& group) -> task<> {
+      auto h = group.spawn(after(1s, 1));
+      CHECK_THROWS_WITH(h.outcome(), "tandem::task_handle::outcome: the task has not ended");
+      auto moved = std::move(h);
+      CHECK_THROWS_AS(h.cancel(), std::logic_error);
+      CHECK_THROWS_AS(group.spawn(task<int>()), std::invalid_argument);
+      task_handle<> self;
+      auto awaits_itself = [&]() -> task<> {
+        co_await yield();
+        co_await self;
+      };
+      self = group.spawn(awaits_itself());
+      std::string text = co_await thrown_by([](task_handle<> other) -> task<> { co_await other; }(self));
+      CHECK(text == "tandem: a task awaits its own handle, so it would wait for ever");
+    };
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text.find("its own handle") != std::string::npos);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a handle is awaited on its group's loop only") {
+  auto main = []() -> task<> {
+    asio::io_context other(1);
+    std::exception_ptr error;
+    auto body = [&](task_group& group) -> task<> {
+      auto h = group.spawn(after(1s, 1));
+      auto stranger = [](task_handle<int> mine) -> task<> { co_await mine; };
+      tandem::spawn(other, stranger(h), [&](std::exception_ptr e) { error = e; });
+      other.run();
+      co_return;
+    };
+    co_await with_task_group(body);
+    CHECK_THROWS_AS(std::rethrow_exception(error), std::logic_error);
+  };
+  simulate(main());
+}
+
+// ---- cancelling, closing, background, start -------------------------------------------------------------------------
+
+TEST_CASE("cancelling a group stops body and children, and the awaiter goes on") {
+  auto main = []() -> task<> {
+    task_handle<> child;
+    auto body = [&](task_group& group) -> task<> {
+      child = group.spawn(stand_by());
+      auto canceller = [](task_group& g) -> task<> {
+        co_await sleep_for(1s);
+        g.cancel("enough");
+      };
+      group.spawn(canceller(group));
+      co_await stand_by();
+    };
+    co_await with_task_group(body);
+    CHECK(clock::now() == at(1s));
+    CHECK_THROWS_WITH(child.outcome().value(), Catch::Matchers::Contains("enough"));
+    auto gives = [](task_group& group) -> task<int> {
+      group.cancel("no value");
+      co_await stand_by();
+      co_return 1;
+    };
+    std::string text = co_await thrown_by(with_task_group(gives));
+    CHECK(text.find("no value") != std::string::npos);
+    auto has_value = [](task_group& group) -> task<int> {
+      group.cancel();
+      co_return 1;
+    };
+    int v = co_await with_task_group(has_value);
+    CHECK(v == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a background child does not keep the group open; its failure counts") {
+  auto main = []() -> task<> {
+    bool stopped = false;
+    auto heartbeat = [&]() -> task<> {
+      kit::at_exit note([&] { stopped = true; });
+      for (;;) co_await sleep_for(100ms);
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(heartbeat(), {.background = true});
+      group.spawn(after(1s, 1));
+      co_return;
+    };
+    co_await with_task_group(body);
+    CHECK(stopped);
+    CHECK(clock::now() == at(1s));
+    auto fails = [&](task_group& group) -> task<> {
+      group.spawn(fail_after(1s, "background"), {.background = true});
+      co_await stand_by();
+    };
+    std::string text = co_await thrown_by(with_task_group(fails));
+    CHECK(text == "background");
+  };
+  simulate(main());
+}
+
+TEST_CASE("close asks the children to finish, and stops what is left after the grace") {
+  auto main = []() -> task<> {
+    std::string log;
+    auto polite = [&](task_group& group) -> task<> {
+      co_await group.closing();
+      co_await sleep_for(1s);
+      log += "polite ";
+    };
+    auto deaf = [&]() -> task<> {
+      kit::at_exit note([&] { log += "deaf "; });
+      co_await stand_by();
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(polite(group));
+      group.spawn(deaf());
+      co_await sleep_for(1s);
+      CHECK(!group.is_closing());
+      group.close(3s);
+      CHECK(group.is_closing());
+      co_await group.closing();
+      CHECK_THROWS_WITH(group.spawn(stand_by()), "tandem::task_group::spawn: the group has been closed");
+      CHECK_THROWS_AS(group.close(-1s), std::invalid_argument);
+    };
+    co_await with_task_group(body);
+    CHECK(log == "polite deaf ");
+    CHECK(clock::now() == at(4s));
+    auto in_time = [&](task_group& group) -> task<> {
+      group.spawn(polite(group));
+      group.close(1h);
+      co_return;
+    };
+    co_await with_task_group(in_time);
+    CHECK(clock::now() == at(5s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("start goes on once the child says that it is ready") {
+  auto main = []() -> task<> {
+    auto serve = [](started<int> ready) -> task<> {
+      co_await sleep_for(1s);
+      ready(8080);
+      co_await sleep_for(2s);
+    };
+    auto body = [&](task_group& group) -> task<> {
+      int port = co_await group.start<int>(serve);
+      CHECK(port == 8080);
+      CHECK(clock::now() == at(1s));
+      auto at_once = [](started<> ready) -> task<> {
+        ready();
+        CHECK_THROWS_AS(ready(), std::logic_error);
+        co_await yield();
+      };
+      co_await group.start(at_once);
+      CHECK(clock::now() == at(1s));
+    };
+    co_await with_task_group(body);
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a child that fails or ends before it is ready: start throws, and the group goes on") {
+  auto main = []() -> task<> {
+    auto fails = [](started<>) -> task<> {
+      co_await sleep_for(1s);
+      throw std::runtime_error("no port");
+    };
+    auto forgets = [](started<>) -> task<> { co_await sleep_for(1s); };
+    auto fails_later = [](started<> ready) -> task<> {
+      ready();
+      co_await sleep_for(1s);
+      throw std::runtime_error("later");
+    };
+    auto body = [&](task_group& group) -> task<> {
+      std::string text = co_await thrown_by(group.start(fails));
+      CHECK(text == "no port");
+      text = co_await thrown_by(group.start(forgets));
+      CHECK(text.find("without having called started") != std::string::npos);
+      co_await group.start(fails_later);
+      co_await stand_by();
+    };
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "later");
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("if whoever waits for a start is stopped, so is the child") {
+  auto main = []() -> task<> {
+    bool stopped = false;
+    auto slow = [&](started<>) -> task<> {
+      kit::at_exit note([&] { stopped = true; });
+      co_await stand_by();
+    };
+    auto body = [&](task_group& group) -> task<> {
+      auto wait = [&]() -> task<> { co_await group.start(slow); };
+      auto in_time = co_await tandem::try_timeout(1s, wait());
+      CHECK(!in_time);
+    };
+    co_await with_task_group(body);
+    CHECK(stopped);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a stop from outside reaches body and children; a value of the body is given all the same") {
+  auto main = []() -> task<> {
+    int stopped = 0, value = 0;
+    auto child = [&]() -> task<> {
+      kit::at_exit count([&] { ++stopped; });
+      co_await stand_by();
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(child());
+      co_await child();
+    };
+    auto in_time = co_await tandem::try_timeout(1s, with_task_group(body));
+    CHECK(!in_time);
+    CHECK(stopped == 2);
+    auto stubborn = [&](task_group& group) -> task<int> {
+      group.spawn(child());
+      co_return co_await tandem::shield(after(2s, 5));
+    };
+    auto asks = [&]() -> task<> {
+      value = co_await with_task_group(stubborn);
+      co_await stand_by();
+      value = -1;
+    };
+    co_await tandem::try_timeout(1s, asks());
+    CHECK(value == 5);
+    CHECK(stopped == 3);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a spawn from outside the group's loop is refused") {
+  auto main = []() -> task<> {
+    auto body = [](task_group& group) -> task<> {
+      const asio::any_io_executor executor = co_await tandem::this_task::executor;
+      bool refused = false;
+      asio::post(executor, [&] {
+        try {
+          group.spawn(stand_by());
+        } catch (const std::logic_error&) {
+          refused = true;
+        }
+      });
+      co_await asio::post(executor, tandem::use_task);
+      CHECK(refused);
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+}
+
+// ---- under every schedule ------------------------------------------------------------------------------------------
+
+TEST_CASE("groups hand over at every stop and every end of the context") {
+  struct state {
+    kit::gate permits;
+    int begun = 0, ended = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto worker = [&](int i) -> task<int> {
+          kit::counted here;
+          ++s.begun;
+          kit::at_exit count([&] { ++s.ended; });
+          co_await sleep_for(i % 2 * 1s);
+          co_await yield();
+          co_return i;
+        };
+        auto body = [&](task_group& group) -> task<> {
+          kit::counted here;
+          auto first = group.spawn(worker(1));
+          auto second = group.spawn(worker(2));
+          group.spawn(worker(3), {.background = true});
+          auto waiter = [](task_handle<int> h) -> task<> { co_await h; };
+          group.spawn(waiter(first));
+          co_await second;
+          second.cancel();
+          co_await group.start([&](started<> ready) -> task<> {
+            co_await yield();
+            ready();
+            co_await worker(4);
+          });
+        };
+        co_await with_task_group(body);
+      },
+      [](state& s, kit::end) { CHECK(s.begun == s.ended); });
+}
+
+TEST_CASE("failing and cancelled groups hand over at every stop and every end of the context") {
+  struct state {
+    int thrown = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto fails = []() -> task<> {
+          kit::counted here;
+          co_await yield();
+          throw std::runtime_error("child");
+        };
+        auto waits = []() -> task<> {
+          kit::counted here;
+          co_await tandem::finally(stand_by(), []() -> task<> { co_await yield(); });
+        };
+        auto body = [&](task_group& group) -> task<> {
+          auto h = group.spawn(waits());
+          group.spawn(fails());
+          co_await h;
+        };
+        try {
+          co_await with_task_group(body);
+        } catch (const std::exception&) {
+          ++s.thrown;
+        }
+        auto closes = [&](task_group& group) -> task<> {
+          group.spawn(waits());
+          group.close(1s);
+          co_await group.closing();
+          co_await stand_by();
+        };
+        co_await with_task_group(closes);
+      },
+      [](state& s, kit::end how) {
+        if (how == kit::end::returned) CHECK(s.thrown == 1);
+      });
+}
+
+TEST_CASE("a group of 100,000 children, and one of 10,000 groups inside each other") {
+  auto main = []() -> task<> {
+    long sum = 0;
+    auto child = [&](int i) -> task<> {
+      co_await yield();
+      sum += i;
+    };
+    auto body = [&](task_group& group) -> task<> {
+      for (int i = 0; i != 100'000; ++i) group.spawn(child(1));
+      co_return;
+    };
+    co_await with_task_group(body);
+    CHECK(sum == 100'000);
+    auto deep = [](int depth, auto& self) -> task<> {
+      auto inside = [&](task_group& group) -> task<> {
+        if (depth != 0) group.spawn(self(depth - 1, self));
+        co_await stand_by();
+      };
+      co_await with_task_group(inside);
+    };
+    auto in_time = co_await tandem::try_timeout(1s, deep(10'000, deep));
+    CHECK(!in_time);
+  };
+  simulate(main());
+}

@@ -1,0 +1,359 @@
+#include <tandem/wait.hpp>
+
+#include <tandem/cancel.hpp>
+#include <tandem/run.hpp>
+
+#include "kit/kit.hpp"
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+using namespace std::chrono_literals;
+using kit::after;
+using kit::at;
+using kit::thrown_by;
+using tandem::all_completed;
+using tandem::as_completed;
+using tandem::clock;
+using tandem::first_completed;
+using tandem::first_exception;
+using tandem::simulate;
+using tandem::sleep_for;
+using tandem::task;
+using tandem::task_group;
+using tandem::task_handle;
+using tandem::with_task_group;
+using tandem::yield;
+
+namespace {
+
+task<int> fail_after(clock::duration d, const char* text) {
+  co_await sleep_for(d);
+  throw std::runtime_error(text);
+}
+task<> stand_by() { co_await sleep_for(1h); }
+
+using handles = std::vector<task_handle<int>>;
+
+/// Children that take 3, 1, and 2 seconds.
+handles three(task_group& group) {
+  handles all;
+  for (int s : {3, 1, 2}) all.push_back(group.spawn(after(s * 1s, s)));
+  return all;
+}
+
+template <class Body>
+void in_a_group(Body body) {
+  simulate([](Body& b) -> task<> { co_await with_task_group(b); }(body));
+}
+
+}  // namespace
+
+// ---- wait ----------------------------------------------------------------------------------------------------------
+
+TEST_CASE("wait for all gives the handles in the order in which their tasks ended") {
+  in_a_group([](task_group& group) -> task<> {
+    auto result = co_await tandem::wait(three(group));
+    CHECK(clock::now() == at(3s));
+    REQUIRE(result.done.size() == 3);
+    for (int i = 0; i != 3; ++i) CHECK(result.done[static_cast<std::size_t>(i)].outcome().value() == i + 1);
+    CHECK(result.pending.empty());
+  });
+}
+
+TEST_CASE("wait for the first cancels nothing, and the pending may be waited for again") {
+  in_a_group([](task_group& group) -> task<> {
+    auto result = co_await tandem::wait(three(group), first_completed);
+    CHECK(clock::now() == at(1s));
+    REQUIRE(result.done.size() == 1);
+    CHECK(result.done[0].outcome().value() == 1);
+    REQUIRE(result.pending.size() == 2);
+    result = co_await tandem::wait(std::move(result.pending), first_completed);
+    CHECK(clock::now() == at(2s));
+    CHECK(result.done[0].outcome().value() == 2);
+    result = co_await tandem::wait(std::move(result.pending));
+    CHECK(clock::now() == at(3s));
+    CHECK(result.pending.empty());
+  });
+}
+
+TEST_CASE("wait for the first exception goes on at a failure, not at a cancellation; without one when all are done") {
+  auto body = [](task_group& group) -> task<> {
+    handles all = three(group);
+    all[1].cancel();
+    auto result = co_await tandem::wait(all, first_exception);
+    CHECK(clock::now() == at(3s));
+    CHECK(result.done.size() == 3);
+    handles mixed;
+    mixed.push_back(group.spawn(after(3s, 1)));
+    mixed.push_back(group.spawn(fail_after(1s, "broken"), {.background = true}));
+    auto watch = [&]() -> task<> {
+      auto r = co_await tandem::wait(mixed, first_exception);
+      CHECK(clock::now() == at(4s));
+      CHECK(r.done.size() == 1);
+      CHECK(r.pending.size() == 1);
+    };
+    co_await tandem::shield(watch());
+  };
+  simulate([](auto& b) -> task<> {
+    std::string text = co_await thrown_by(with_task_group(b));
+    CHECK(text == "broken");
+  }(body));
+}
+
+TEST_CASE("wait with a time limit goes on with what is done") {
+  in_a_group([](task_group& group) -> task<> {
+    auto result = co_await tandem::wait(three(group), all_completed, 2500ms);
+    CHECK(clock::now() == at(2500ms));
+    CHECK(result.done.size() == 2);
+    CHECK(result.pending.size() == 1);
+    result = co_await tandem::wait(std::move(result.pending), all_completed, 0s);
+    CHECK(clock::now() == at(2500ms));
+    CHECK(result.done.empty());
+    result = co_await tandem::wait(std::move(result.pending), all_completed, 1h);
+    CHECK(clock::now() == at(3s));
+    CHECK(result.done.size() == 1);
+  });
+}
+
+TEST_CASE("wait for what is done already does not wait") {
+  in_a_group([](task_group& group) -> task<> {
+    handles all = three(group);
+    co_await all[0];
+    auto result = co_await tandem::wait(all, first_completed);
+    CHECK(result.done.size() == 3);
+    CHECK(result.done.front().outcome().value() == 1);
+    handles twice{all[0], all[0]};
+    result = co_await tandem::wait(twice);
+    CHECK(result.done.size() == 2);
+  });
+}
+
+TEST_CASE("several may wait for the same handles, and a stopped waiter leaves the others alone") {
+  in_a_group([](task_group& group) -> task<> {
+    handles all = three(group);
+    int went_on = 0;
+    auto watcher = [&]() -> task<> {
+      co_await tandem::wait(all);
+      ++went_on;
+    };
+    auto first = group.spawn(watcher());
+    auto second = group.spawn(watcher());
+    co_await sleep_for(1s);
+    first.cancel();
+    co_await second;
+    CHECK(went_on == 1);
+    CHECK(clock::now() == at(3s));
+  });
+}
+
+TEST_CASE("bad arguments of wait are refused") {
+  CHECK_THROWS_WITH(tandem::wait(handles()), "tandem::wait: there are no handles to wait for");
+  CHECK_THROWS_AS(tandem::wait(handles(1)), std::logic_error);
+  in_a_group([](task_group& group) -> task<> {
+    CHECK_THROWS_WITH(tandem::wait(three(group), first_completed, -1s),
+                      "tandem::wait: the limit is -1000 ms; it cannot be negative");
+    co_return;
+  });
+  auto body = [](task_group& group) -> task<> {
+    task_handle<int> self;
+    auto awaits_itself = [&]() -> task<int> {
+      co_await yield();
+      auto result = co_await tandem::wait(handles(1, self));
+      co_return static_cast<int>(result.done.size());
+    };
+    self = group.spawn(awaits_itself());
+    co_await stand_by();
+  };
+  simulate([](auto& b) -> task<> {
+    std::string text = co_await thrown_by(with_task_group(b));
+    CHECK(text == "tandem: a task awaits its own handle, so it would wait for ever");
+  }(body));
+}
+
+// ---- as_completed --------------------------------------------------------------------------------------------------
+
+TEST_CASE("as_completed gives each task as it ends, with its index and its outcome") {
+  auto main = []() -> task<> {
+    std::vector<task<int>> tasks;
+    tasks.push_back(after(3s, 30));
+    tasks.push_back(fail_after(1s, "broken"));
+    tasks.push_back(after(2s, 20));
+    auto stream = as_completed(std::move(tasks));
+    std::string order;
+    while (auto one = co_await stream.next()) {
+      order += std::to_string(one->index) + (one->outcome ? "=" + std::to_string(one->outcome.value()) : "!") + " ";
+      CHECK((clock::now() - at(0s)) / 1s == static_cast<long>(order.size() > 3 ? (one->index == 2 ? 2 : 3) : 1));
+    }
+    CHECK(order == "1! 2=20 0=30 ");
+    auto none = co_await stream.next();
+    CHECK(!none);
+    auto empty = as_completed(std::vector<task<int>>());
+    none = co_await empty.next();
+    CHECK(!none);
+  };
+  simulate(main());
+}
+
+TEST_CASE("nothing starts before the first next, and at most the limit runs at a time, with nobody waiting too") {
+  int running = 0, most = 0, ended = 0;
+  auto main = [&]() -> task<> {
+    auto work = [&](int i) -> task<int> {
+      most = std::max(most, ++running);
+      co_await sleep_for(1s);
+      --running;
+      ++ended;
+      co_return i;
+    };
+    std::vector<task<int>> tasks;
+    for (int i = 0; i != 6; ++i) tasks.push_back(work(i));
+    auto stream = as_completed(std::move(tasks), 2);
+    CHECK(running == 0);
+    auto first = co_await stream.next();
+    CHECK(first->index == 0);
+    co_await sleep_for(10s);
+    CHECK(ended == 6);
+    int left = 0;
+    while (auto one = co_await stream.next()) ++left;
+    CHECK(left == 5);
+  };
+  simulate(main());
+  CHECK(most == 2);
+}
+
+TEST_CASE("breaking off early stops the rest, and the tree ends after them") {
+  int stopped = 0;
+  bool went_on = false;
+  auto main = [&]() -> task<> {
+    auto slow = [&](clock::duration d) -> task<int> {
+      kit::at_exit count([&] { ++stopped; });
+      co_await tandem::finally(sleep_for(d), []() -> task<> { co_await sleep_for(1s); });
+      co_return 0;
+    };
+    {
+      std::vector<task<int>> tasks;
+      tasks.push_back(after(1s, 1));
+      tasks.push_back(slow(1h));
+      tasks.push_back(slow(1h));
+      auto stream = as_completed(std::move(tasks));
+      auto first = co_await stream.next();
+      CHECK(first->index == 0);
+    }
+    CHECK(stopped == 0);  // asked to, and cleaning up
+    went_on = true;
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+  CHECK(went_on);
+  CHECK(stopped == 2);
+}
+
+TEST_CASE("a stop between two next reaches the tasks through the stream's destructor") {
+  int stopped = 0;
+  auto main = [&]() -> task<> {
+    auto slow = [&]() -> task<int> {
+      kit::at_exit count([&] { ++stopped; });
+      co_await stand_by();
+      co_return 0;
+    };
+    auto consumer = [&]() -> task<> {
+      std::vector<task<int>> tasks;
+      tasks.push_back(after(1s, 1));
+      tasks.push_back(slow());
+      auto stream = as_completed(std::move(tasks));
+      co_await stream.next();
+      co_await stand_by();
+    };
+    co_await tandem::try_timeout(2s, consumer());
+  };
+  simulate(main());
+  CHECK(stopped == 2 - 1);
+}
+
+TEST_CASE("bad use of as_completed is refused") {
+  CHECK_THROWS_WITH(as_completed(std::vector<task<int>>(), 0),
+                    "tandem::as_completed: the limit is 0; it must be at least 1");
+  CHECK_THROWS_AS(as_completed(std::vector<task<int>>(1)), std::invalid_argument);
+  auto main = []() -> task<> {
+    std::vector<task<int>> tasks;
+    tasks.push_back(after(1s, 1));
+    auto stream = as_completed(std::move(tasks));
+    auto taker = [&]() -> task<> { co_await stream.next(); };
+    std::string text = co_await thrown_by(tandem::gather(taker(), taker()));
+    CHECK(text.find("two coroutines await next()") != std::string::npos);
+    auto moved = std::move(stream);
+    CHECK_THROWS_AS(stream.next(), std::logic_error);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a race may take the next of a stream") {
+  auto main = []() -> task<> {
+    std::vector<task<int>> tasks;
+    tasks.push_back(after(2s, 1));
+    auto stream = as_completed(std::move(tasks));
+    auto first = co_await tandem::race(stream.next(), sleep_for(1s));
+    CHECK(first.index() == 1);
+    auto second = co_await tandem::race(stream.next(), sleep_for(5s));
+    CHECK(second.index() == 0);
+    CHECK(second.get<0>()->index == 0);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+// ---- under every schedule ------------------------------------------------------------------------------------------
+
+TEST_CASE("wait hands over at every stop and every end of the context") {
+  struct state {
+    int ended = 0, begun = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto work = [&](int i) -> task<int> {
+          kit::counted here;
+          ++s.begun;
+          kit::at_exit count([&] { ++s.ended; });
+          co_await sleep_for(i * 1s);
+          co_return i;
+        };
+        auto body = [&](task_group& group) -> task<> {
+          handles all;
+          for (int i : {1, 1, 2}) all.push_back(group.spawn(work(i)));
+          auto result = co_await tandem::wait(all, first_completed, 1s);
+          CHECK(result.done.size() + result.pending.size() == 3);
+          if (!result.pending.empty()) co_await tandem::wait(std::move(result.pending));
+        };
+        co_await with_task_group(body);
+      },
+      [](state& s, kit::end) { CHECK(s.begun == s.ended); });
+}
+
+TEST_CASE("as_completed hands over at every stop and every end of the context") {
+  struct state {
+    int ended = 0, begun = 0, given = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto work = [&](int i) -> task<int> {
+          kit::counted here;
+          ++s.begun;
+          kit::at_exit count([&] { ++s.ended; });
+          co_await sleep_for(i % 3 * 1s);
+          co_await yield();
+          co_return i;
+        };
+        std::vector<task<int>> tasks;
+        for (int i = 0; i != 5; ++i) tasks.push_back(work(i));
+        auto stream = as_completed(std::move(tasks), 3);
+        while (s.given != 4) {
+          auto one = co_await stream.next();
+          ++s.given;
+        }
+      },
+      [](state& s, kit::end how) {
+        CHECK(s.begun == s.ended);
+        if (how == kit::end::returned) CHECK(s.given == 4);
+      });
+}
