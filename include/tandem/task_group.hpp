@@ -292,15 +292,15 @@ class handle_awaiter final : public leaf {
 
   static constexpr bool leaves_at_once = true;
   const char* what() const noexcept override { return "task_handle"; }
-  bool await_ready() const { return child().done(); }
+  bool await_ready() const { return record().done(); }
   bool suspend(frame& f) {
-    child().check_waiter(f);
-    if (park(f)) child().waiters.push_back(*this);
+    record().check_waiter(f);
+    if (park(f)) record().waiters.push_back(*this);
     return true;
   }
   value await_resume() {
     consume();
-    tandem::outcome<T>& o = child().outcome();
+    tandem::outcome<T>& o = record().outcome();
     if constexpr (std::is_void_v<T>) {
       o.value();
     } else if constexpr (std::is_reference_v<T>) {
@@ -308,9 +308,9 @@ class handle_awaiter final : public leaf {
     } else if constexpr (!ByValue) {
       return o.value();
     } else if constexpr (std::is_copy_constructible_v<T>) {
-      return child().is_shared() ? o.value() : T(std::move(o).value());
+      return record().is_shared() ? o.value() : T(std::move(o).value());
     } else {
-      if (child().is_shared())
+      if (record().is_shared())
         throw std::logic_error(
             "tandem: the value of a task that only moves can be taken from its last handle alone; "
             "await the handle as it is, without std::move, for a reference");
@@ -319,7 +319,7 @@ class handle_awaiter final : public leaf {
   }
 
  private:
-  child_of<T>& child() const { return handle_access::child(handle_); }
+  child_of<T>& record() const { return handle_access::child(handle_); }
   task_handle<T> handle_;
 };
 
@@ -378,7 +378,7 @@ class task_group_core : public group {
     if (scope_.state != detail::scope::running) return;
     reason_ = std::move(reason);
     is_cancelled_ = true;
-    scope_.loop->ask_to_stop([this]() noexcept { set_stopping(stop_mode::ask); });
+    scope_.loop->ask([this]() noexcept { set_stopping(stop_mode::ask); });
   }
   void close(clock::duration grace) {
     if (grace < clock::duration::zero())
@@ -685,7 +685,7 @@ bool task_handle<T>::done() const {
 template <class T>
 void task_handle<T>::cancel() const {
   detail::child_of<T>& c = child();
-  if (!c.done()) c.loop().ask_to_stop([&]() noexcept { c.stop(detail::stop_mode::ask); });
+  if (!c.done()) c.loop().ask([&]() noexcept { c.stop(detail::stop_mode::ask); });
 }
 template <class T>
 const tandem::outcome<T>& task_handle<T>::outcome() const {

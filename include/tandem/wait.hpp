@@ -227,7 +227,7 @@ class completion_core final : public stop_target, public stray {
   void drop() noexcept {
     if (under_way_ == 0) return delete this;
     is_dropped_ = true;
-    scope_.loop->ask_to_stop([this]() noexcept { stop_stray(stop_mode::ask); });
+    scope_.loop->ask([this]() noexcept { stop_stray(stop_mode::ask); });
   }
 
   void stop(stop_mode m) noexcept override { stop_stray(m); }

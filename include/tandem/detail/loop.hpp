@@ -352,7 +352,7 @@ class loop {
   void ask_to_stop(root& r) noexcept;
   /// Calls `stop`, which asks something else to stop, in the same way.
   template <class Stop>
-  void ask_to_stop(Stop stop) noexcept;
+  void ask(Stop stop) noexcept;
   /// Runs a coroutine of this loop now?
   bool is_running() const noexcept { return running_; }
   /// One more than last time.
@@ -1055,7 +1055,7 @@ inline void loop::end_all() noexcept {
 }
 
 template <class Stop>
-void loop::ask_to_stop(Stop stop) noexcept {
+void loop::ask(Stop stop) noexcept {
   ++stops_;
   if (running_) return stop();
   {
@@ -1065,7 +1065,7 @@ void loop::ask_to_stop(Stop stop) noexcept {
   if (!ready_.empty()) schedule();
 }
 inline void loop::ask_to_stop(root& r) noexcept {
-  ask_to_stop([&]() noexcept { r.stop(stop_mode::ask); });
+  ask([&]() noexcept { r.stop(stop_mode::ask); });
 }
 
 inline void loop::abandon_all() noexcept {
