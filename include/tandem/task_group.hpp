@@ -159,15 +159,6 @@ auto with_task_group(Function&& function);
 
 namespace detail {
 
-/// Is told when a child has ended.
-class end_observer : public list_node {
- public:
-  virtual void child_has_ended(child_base&) noexcept = 0;
-
- protected:
-  ~end_observer() = default;
-};
-
 /// The record of a child: it owns the frame while that runs, and keeps how it ended for the handles. Counted by them
 /// and by the group, while it runs.
 class child_base : public wait_node {
@@ -186,7 +177,7 @@ class child_base : public wait_node {
   frame* running() const noexcept { return frame_; }
   /// Smaller than that of a child that ended later.
   std::uint64_t ended_as() const noexcept { return ended_as_; }
-  virtual bool failed() const noexcept = 0;
+  bool failed() const noexcept { return failed_; }
 
   void stop(stop_mode m) noexcept override {
     const auto state = m == stop_mode::ask ? scope::stopping : scope::abandoned;
@@ -209,7 +200,6 @@ class child_base : public wait_node {
   }
 
   intrusive_list<leaf> waiters;
-  intrusive_list<end_observer> observers;
 
   static void* operator new(std::size_t size) { return allocate_frame(size); }
   static void operator delete(void* p, std::size_t size) noexcept { deallocate_frame(p, size); }
@@ -223,7 +213,8 @@ class child_base : public wait_node {
   virtual void take(frame* f, fate how) noexcept = 0;
   virtual void dispose() noexcept = 0;
   virtual std::exception_ptr failure() const noexcept = 0;
-  std::string reason() const;
+  std::exception_ptr make_cancelled() const noexcept;
+  bool failed_ = false;
 
  private:
   friend class task_group_core;
@@ -246,30 +237,28 @@ template <class T>
 class child_of final : public child_base {
  public:
   child_of(task_group_core& group, const child_options& options) : child_base(group, options) {}
-  bool failed() const noexcept override { return was_failure_; }
-  tandem::outcome<T>& outcome() noexcept { return *outcome_; }
+  /// The value, or the error thrown.
+  stored_t<T>& value() {
+    if (outcome_) return outcome_->value();
+    if (result_.has_error()) std::rethrow_exception(result_.get_error());
+    return result_.get_value();
+  }
+  const tandem::outcome<T>& outcome() {
+    if (!outcome_) outcome_.emplace(std::move(result_));
+    return *outcome_;
+  }
 
  private:
   void take(frame* f, fate how) noexcept override {
-    result<T> r;
-    if (f && how == fate::done) r.take_from(static_cast<promise<T>&>(*f).result);
-    was_failure_ = r.has_error();
-    if (r.empty()) r.set_error(make_cancelled_child());
-    try {
-      outcome_.emplace(std::move(r));
-    } catch (...) {  // a value that cannot be moved
-      result<T> failure;
-      failure.set_error(std::current_exception());
-      was_failure_ = true;
-      outcome_.emplace(std::move(failure));
-    }
+    if (f && how == fate::done) result_.take_from(static_cast<promise<T>&>(*f).result);
+    this->failed_ = result_.has_error();
+    if (result_.empty()) result_.set_error(this->make_cancelled());
   }
-  std::exception_ptr failure() const noexcept override { return was_failure_ ? outcome_->error() : nullptr; }
+  std::exception_ptr failure() const noexcept override { return result_.get_error(); }
   void dispose() noexcept override { delete this; }
-  std::exception_ptr make_cancelled_child() const noexcept;
 
-  std::optional<tandem::outcome<T>> outcome_;
-  bool was_failure_ = false;
+  result<T> result_;
+  std::optional<tandem::outcome<T>> outcome_;  // made of the result when somebody asks for it
 };
 
 struct handle_access {
@@ -300,21 +289,21 @@ class handle_awaiter final : public leaf {
   }
   value await_resume() {
     consume();
-    tandem::outcome<T>& o = record().outcome();
+    auto& v = record().value();
     if constexpr (std::is_void_v<T>) {
-      o.value();
+      return;
     } else if constexpr (std::is_reference_v<T>) {
-      return o.value().get();
+      return v.get();
     } else if constexpr (!ByValue) {
-      return o.value();
+      return v;
     } else if constexpr (std::is_copy_constructible_v<T>) {
-      return record().is_shared() ? o.value() : T(std::move(o).value());
+      return record().is_shared() ? v : T(std::move(v));
     } else {
       if (record().is_shared())
         throw std::logic_error(
             "tandem: the value of a task that only moves can be taken from its last handle alone; "
             "await the handle as it is, without std::move, for a reference");
-      return std::move(o).value();
+      return std::move(v);
     }
   }
 
@@ -401,8 +390,7 @@ class task_group_core : public group {
     children_[c.place_] = children_.back();
     children_[c.place_]->place_ = c.place_;
     children_.pop_back();
-    if (!c.starting_)
-      if (std::exception_ptr e = c.failure()) fail(std::move(e));
+    if (c.failed() && !c.starting_) fail(c.failure());
     if (!c.background_ && c.ran_) foreground_done();
     return one_less();
   }
@@ -510,7 +498,6 @@ inline step child_base::end(frame* f, fate how) noexcept {
   done_ = true;
   ended_as_ = scope_.loop->next_number();
   while (!waiters.empty()) waiters.front().wake();
-  while (!observers.empty()) observers.pop_front().child_has_ended(*this);
   if (!group_) return step::none();
   task_group_core& g = *std::exchange(group_, nullptr);
   const step next = g.child_done(*this);
@@ -518,16 +505,14 @@ inline step child_base::end(frame* f, fate how) noexcept {
   return next;
 }
 
-template <class T>
-std::exception_ptr child_of<T>::make_cancelled_child() const noexcept {
+[[gnu::cold]] inline std::exception_ptr child_base::make_cancelled() const noexcept {
   try {
-    const std::string reason = this->reason();
-    return std::make_exception_ptr(reason.empty() ? cancelled() : cancelled(reason));
+    if (group_ && !group_->reason().empty()) return std::make_exception_ptr(cancelled(group_->reason()));
+    return std::make_exception_ptr(cancelled());
   } catch (...) {
     return std::current_exception();
   }
 }
-inline std::string child_base::reason() const { return group_ ? group_->reason() : std::string(); }
 
 inline bool closing_awaiter::await_ready() const noexcept { return group_->is_closing(); }
 inline bool closing_awaiter::suspend(frame& f) {
@@ -582,7 +567,7 @@ struct start_report {
 };
 
 template <class Function, class T>
-class start_awaitable final : public leaf, private end_observer {
+class start_awaitable final : public leaf {
   using task_of_function = decltype(as_task(std::invoke(std::declval<Function&>(), std::declval<started<T>>())));
 
  public:
@@ -606,7 +591,7 @@ class start_awaitable final : public leaf, private end_observer {
     report_->child = &c;
     if (!park(f)) return true;
     report_->waiter = this;
-    c.observers.push_back(*this);
+    c.waiters.push_back(*this);
     return true;
   }
   T await_resume() {
@@ -627,9 +612,6 @@ class start_awaitable final : public leaf, private end_observer {
   static task_of_function call(Function f, started<T> report) {
     auto t = as_task(std::invoke(f, std::move(report)));
     co_return co_await std::move(t);
-  }
-  void child_has_ended(child_base&) noexcept override {
-    if (waiting()) wake();
   }
   /// From now on a failure of the child is the group's.
   void forget() noexcept {

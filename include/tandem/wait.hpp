@@ -143,14 +143,15 @@ class wait_awaitable final : public timer_leaf {
 
     loop& l = *f.scope->loop;
     if (limit_ != clock::duration::max()) l.reserve_timer();
-    observers_.reset(new observer[left_]);
+    arms_.reset(new arm[left_]);
     if (!park(f)) return true;
-    observer* o = observers_.get();
+    arm* a = arms_.get();
     for (const auto& h : handles_) {
       auto& c = handle_access::child(h);
       if (c.done()) continue;
-      o->wait = this;
-      c.observers.push_back(*o++);
+      a->child = &c;
+      a->compete_for(f);
+      c.waiters.push_back(*a++);
     }
     if (limit_ != clock::duration::max()) l.add_timer(*this, l.now() + limit_);
     return true;
@@ -166,13 +167,16 @@ class wait_awaitable final : public timer_leaf {
   }
 
  private:
-  struct observer final : end_observer {
-    void child_has_ended(child_base& c) noexcept override { wait->one_ended(c); }
-    wait_awaitable* wait = nullptr;
+  /// Waits for one handle. Its grant comes to `arm_woken`.
+  struct arm final : leaf {
+    const char* what() const noexcept override { return "wait"; }
+    const child_base* child = nullptr;
   };
-  void one_ended(child_base& c) noexcept {
+  void arm_woken(leaf& l) noexcept override {
+    l.consume();
     --left_;
-    const bool enough = condition_ == first_completed || left_ == 0 || (condition_ == first_exception && c.failed());
+    const bool enough = condition_ == first_completed || left_ == 0 ||
+                        (condition_ == first_exception && static_cast<arm&>(l).child->failed());
     if (!enough || !waiting()) return;
     remove_from_timers();
     wake();
@@ -182,7 +186,7 @@ class wait_awaitable final : public timer_leaf {
   return_when condition_;
   clock::duration limit_;
   std::size_t left_ = 0;
-  std::unique_ptr<observer[]> observers_;
+  std::unique_ptr<arm[]> arms_;
 };
 
 /// The tasks of an as_completed. Belongs to the stream, and to itself once that is dropped; to the tree while any run.

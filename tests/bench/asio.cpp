@@ -82,6 +82,16 @@ awaitable<void> nested_await(state& s) {
   s.SetItemsProcessed(s.iterations() * levels);
 }
 
+awaitable<void> one_awaited(state& s) {
+  constexpr int n = 1000;
+  for (auto _ : s)
+    for (int i = 0; i != n; ++i) {
+      const int value = co_await immediate(i);
+      benchmark::DoNotOptimize(value);
+    }
+  s.SetItemsProcessed(s.iterations() * n);
+}
+
 awaitable<void> one_child(state& s) {
   constexpr int n = 1000;
   const auto executor = co_await asio::this_coro::executor;
@@ -168,7 +178,8 @@ int main(int argc, char** argv) {
   add("gather_yielding", run<gather<yielding>>)->Arg(10)->Arg(1'000)->Arg(100'000);
   add("yield", run<yield>);
   add("nested_await", run<nested_await>);
-  add("one_child", run<one_child>);
+  add("one_child", run<one_awaited>);
+  add("spawn_and_join", run<one_child>);
   add("race", run<race>)->Arg(2);
   add("memory_timer", run<memory>)->Iterations(1);
   add("sleeps", run<gather<sleeps>>)->Arg(100'000)->UseRealTime();

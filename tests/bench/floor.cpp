@@ -85,7 +85,8 @@ void echo(items::state& s) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  items::add_all();
+  add_shared_items();
+  items::add("spawn_and_join", items::run<items::one_child>);  // a floor needs no group
   items::add("race", items::run<race>)->Arg(2)->Arg(100);
   items::add("due_timer", due_timers);
   items::add("echo", echo);

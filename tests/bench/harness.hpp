@@ -30,3 +30,6 @@ inline double heap_in_use() {
 }
 
 }  // namespace items
+
+/// Those of items.hpp: in floor_items.cpp and tandem_items.cpp.
+void add_shared_items();

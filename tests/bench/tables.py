@@ -30,7 +30,8 @@ ITEMS = [
     ("nested_await", "co_await of a task, ten deep, a level", "ns", 2.0),
     ("race/2", "race of 2, one ready, the other cancelled", "ns", 2.5),
     ("race/100", "race of 100, one ready, the others cancelled", "ns", 2.5),
-    ("one_child", "one child started and joined", "ns", 2.5),
+    ("one_child", "one child awaited", "ns", 2.5),
+    ("spawn_and_join", "one child spawned into a group, joined by its handle", "ns", 2.5),
     ("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", 1.3),
     ("due_timer", "wait for an Asio timer that is due", "ns", 1.1),
     ("echo", "1-byte echo over a socket, both ends", "ns", 1.1),
@@ -198,6 +199,7 @@ COUNTED = [
     ("race/2", 100, 1),
     ("race/100", 20, 1),
     ("one_child", 5, 1_000),
+    ("spawn_and_join", 5, 1_000),
     ("due_timer", 2, 1_000),
     ("echo", 2, 1_000),
 ]

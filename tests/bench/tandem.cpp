@@ -12,6 +12,20 @@ namespace {
 using asio::ip::tcp;
 using tandem::task, tandem::use_task;
 
+/// A child spawned into a group, joined by its handle.
+task<> spawn_and_join(items::state& s) {
+  constexpr int n = 1000;
+  auto body = [&](tandem::task_group& group) -> task<> {
+    for (auto _ : s)
+      for (int i = 0; i != n; ++i) {
+        const int value = co_await group.spawn(items::immediate(i));
+        benchmark::DoNotOptimize(value);
+      }
+  };
+  co_await tandem::with_task_group(body);
+  s.SetItemsProcessed(s.iterations() * n);
+}
+
 task<> race(items::state& s) {
   tandem::event never;
   for (auto _ : s) {
@@ -80,7 +94,8 @@ void schedules(items::state& s) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  items::add_all();
+  add_shared_items();
+  items::add("spawn_and_join", items::run<spawn_and_join>);
   items::add("race", items::run<race>)->Arg(2)->Arg(100);
   items::add("due_timer", items::run<due_timer>);
   items::add("echo", items::run<echo>);

@@ -68,6 +68,10 @@ class leaf : public wait_node, public list_node {
   void compete() noexcept {
     if (state_ == waits) state_ = competes;
   }
+  void compete_for(frame& f) noexcept {
+    waiter = &f;
+    state_ = competes;
+  }
   void leave() noexcept {
     unlink();
     state_ = idle;

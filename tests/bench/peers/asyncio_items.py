@@ -53,6 +53,14 @@ async def nested():
     return (time.perf_counter() - begin) / (rounds * levels)
 
 
+async def one_awaited():
+    n = 50_000
+    begin = time.perf_counter()
+    for i in range(n):
+        await immediate(i)
+    return (time.perf_counter() - begin) / n
+
+
 async def one_child():
     n = 20_000
     begin = time.perf_counter()
@@ -131,7 +139,8 @@ ITEMS = {
     "gather_yielding/100000": lambda: gathers(yielding, 100_000),
     "yield": yields,
     "nested_await": nested,
-    "one_child": one_child,
+    "one_child": one_awaited,
+    "spawn_and_join": one_child,
     "race/2": lambda: race(2),
     "race/100": lambda: race(100),
     "memory_event": wait_for_event,

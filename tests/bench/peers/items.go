@@ -112,7 +112,7 @@ func main() {
 		"gather_yielding/1000":    func() float64 { return gather(1_000, yielding) },
 		"gather_yielding/100000":  func() float64 { return gather(100_000, yielding) },
 		"yield":                   func() float64 { return perOperation(1_000_000, func(int) { runtime.Gosched() }) },
-		"one_child":               func() float64 { return perOperation(200_000, oneChild) },
+		"spawn_and_join":          func() float64 { return perOperation(200_000, oneChild) },
 		"memory_event":            func() float64 { never := make(chan int); return memory(func() { <-never }) },
 		"memory_timer":            func() float64 { return memory(func() { time.Sleep(time.Hour) }) },
 		"sleeps/100000":           func() float64 { return gather(100_000, sleeps) },
