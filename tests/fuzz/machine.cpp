@@ -10,7 +10,10 @@
 // order of service is not modelled yet returns `exact = false` there; the laws check it all the same.
 #include <tandem/cancel.hpp>
 #include <tandem/gather.hpp>
+#include <tandem/race.hpp>
 #include <tandem/run.hpp>
+#include <tandem/task_group.hpp>
+#include <tandem/wait.hpp>
 
 #include "driver.hpp"
 #include "model.hpp"
@@ -40,6 +43,8 @@ namespace asio = tandem::asio;
 using tandem::clock;
 using tandem::return_exceptions;
 using tandem::task;
+using tandem::task_group;
+using tandem::task_handle;
 
 /// An object that knows how many of it exist. One that was moved from no longer counts.
 class counted {
@@ -99,16 +104,23 @@ std::uint32_t mix_all(std::uint32_t v, const Results& results) {
 class mark;
 class world;
 
-/// The parent of a coroutine, which takes it by value: it lives as long as the frame.
+/// The parent of a coroutine, which takes it by value: it lives as long as the frame. Without one, it is a child of its
+/// tree alone.
 class child_of : counted {
  public:
   child_of(mark* parent);
+  child_of(long& frames_of_tree) : tree_(&++frames_of_tree) {}
   mark* parent() const noexcept { return parent_.get(); }
+  long& frames_of_tree() const noexcept { return *tree_; }
 
  private:
+  struct one_less {
+    void operator()(long* frames) const noexcept { --*frames; }
+  };
   struct forget {
     void operator()(mark* parent) const noexcept;
   };
+  std::unique_ptr<long, one_less> tree_;
   std::unique_ptr<mark, forget> parent_;
 };
 
@@ -140,6 +152,7 @@ class world {
     tree& t = trees_.emplace_back();
     auto handler = [this, &n, &t, here = counted()](std::exception_ptr e, std::optional<item> v) {
       check(++t.calls == 1, "a handler is called once");
+      check(t.frames == 0, "a tree ends after its last frame");
       check(!closing, "no handler is called while the context goes");
       check(v.has_value() == !e, "a handler gets a value or an error");
       const std::uint32_t code = e ? code_of(e) : v->code;
@@ -148,7 +161,7 @@ class world {
       const how end = stopped ? how::stopped : e ? how::failed : how::value;
       log.push_back({n.number, true, end, stopped ? 0 : code, now()});
     };
-    tandem::spawn(*context, play(n, *this, nullptr), asio::bind_cancellation_slot(t.signal.slot(), std::move(handler)));
+    tandem::spawn(*context, play(n, *this, t.frames), asio::bind_cancellation_slot(t.signal.slot(), std::move(handler)));
     return trees_.size() - 1;
   }
   void stop(std::size_t i) {
@@ -171,6 +184,7 @@ class world {
   struct tree {
     asio::cancellation_signal signal;
     int calls = 0;
+    long frames = 0;
     bool stop_asked = false;
   };
   std::deque<tree> trees_;
@@ -181,10 +195,10 @@ class world {
 /// In the frame of every coroutine of the program: logs its ending, and knows the laws that hold for any node.
 class mark : counted {
  public:
-  mark(world& w, const node& n, mark* parent, bool to_its_end)
-      : world_(w), node_(n), parent_(parent), to_its_end_(to_its_end) {
+  mark(world& w, const node& n, const child_of& place, bool to_its_end)
+      : world_(w), node_(n), parent_(place.parent()), tree_(&place.frames_of_tree()), to_its_end_(to_its_end) {
     check(!w.closing, "no coroutine starts while the context goes");
-    if (parent) check(++parent->live_ <= parent->at_a_time, "not more children at a time than allowed");
+    if (parent_) check(++parent_->live_ <= parent_->at_a_time, "not more children at a time than allowed");
   }
   mark(const mark&) = delete;
   ~mark() {
@@ -195,7 +209,7 @@ class mark : counted {
   /// First of all: has a stop been asked for?
   void begins(bool stop_asked) {
     stop_asked_ = stop_asked;
-    const bool at_once = parent_ && parent_->node_.starts_at_once();
+    const bool at_once = parent_ && parent_->node_.starts_at_once(node_);
     check(!at_once || !stop_asked || parent_->stop_asked_, "no child starts after a stop came");
   }
   /// After a wait.
@@ -203,6 +217,7 @@ class mark : counted {
 
   unsigned at_a_time = 1;  // children that may be under way
   long due = 0;            // before then there is no timed_out
+  bool leaf_won = false;   // of a race
 
   item returns(std::uint32_t v) {
     ends(how::value, v);
@@ -214,7 +229,9 @@ class mark : counted {
     if (failures_.empty()) {
       const bool is_late = code == late && (node_.what == kind::timeout || node_.what == kind::deadline);
       check(!is_late || (world_.now() >= due && some_stopped_), "timed_out is not thrown before its time");
-      check(is_late || node_.what == kind::fail, "a failure comes from where it was thrown");
+      const bool is_cancelled = code == was_cancelled && node_.what == kind::cancel_group;
+      check(!is_cancelled || (world_.now() >= due && last_ == how::stopped), "a group is cancelled if somebody asked");
+      check(is_late || is_cancelled || node_.what == kind::fail, "a failure comes from where it was thrown");
     } else if (!node_.gives_outcomes()) {
       check(code == group_of(failures_), "a scope throws the failures of its children");
       check_order(e);
@@ -225,6 +242,10 @@ class mark : counted {
     failures_.push_back(of_element + i);
     return failure(of_element + i);
   }
+  /// By a race: a value came too late.
+  void discards() { ++discarded_; }
+  /// For what belongs to the tree and not to this coroutine.
+  child_of tree() const { return *tree_; }
   /// By a clean-up.
   void sees(const tandem::ending& e) const {
     const how last = e.stopped() ? how::stopped : e.failed() ? how::failed : how::value;
@@ -242,9 +263,15 @@ class mark : counted {
     if (world_.closing) return check(h == how::stopped, "no coroutine is resumed while the context goes");
     check(h != how::stopped || !to_its_end_, "a shielded child, or a clean-up, runs to its end");
     const kind k = node_.what;
-    if (!failures_.empty() && !node_.gives_outcomes())
+    const bool passes_over_failures = node_.gives_outcomes() || (node_.is_first_successful() && values_ != 0);
+    if (!failures_.empty() && !passes_over_failures)
       check(h == how::failed || (h == how::value && k == kind::try_catch), "no failure vanishes");
-    if (some_stopped_) check(h != how::value || k == kind::try_timeout, "no value comes from a stopped child");
+    if (some_stopped_) check(h != how::value || node_.stops_children(), "no value comes from a stopped child");
+    if (node_.races()) {
+      const unsigned given = h == how::value && !leaf_won;
+      check(discarded_ + given == values_, "a race gives one value and discards the others");
+      check(h != how::stopped || (values_ == 0 && failures_.empty()), "a race that has something to give gives it");
+    }
     if (k == kind::finally || k == kind::shield) check(shielded_ == 1, "what is shielded, or a clean-up, runs once");
     if (k == kind::with_resource) check(shielded_ == acquired_, "what was acquired is released once");
     world_.log.push_back({node_.number, false, h, code, world_.now()});
@@ -256,6 +283,7 @@ class mark : counted {
     shielded_ += child.to_its_end_;
     last_ = child.end_;
     some_stopped_ |= last_ == how::stopped;
+    values_ += last_ == how::value;
     if (last_ == how::failed) failures_.push_back(child.code_);
   }
   void check_order(const std::exception_ptr& e) const {
@@ -272,18 +300,18 @@ class mark : counted {
   world& world_;
   const node& node_;
   mark* parent_;
+  long* tree_;
   bool to_its_end_;
   bool stop_asked_ = false, ended_ = false;
   how end_ = how::stopped, last_ = how::value;  // its own; of the child that ended last
   std::uint32_t code_ = 0;
   unsigned live_ = 0, frames_ = 0, children_ = 0, shielded_ = 0, acquired_ = 0;
+  unsigned values_ = 0, discarded_ = 0;  // of children
   bool some_stopped_ = false;
   std::vector<std::uint32_t> failures_;  // of children, in the order in which they ended
 };
 
-child_of::child_of(mark* parent) : parent_(parent) {
-  if (parent) ++parent->frames_;
-}
+child_of::child_of(mark* parent) : tree_(&++*parent->tree_), parent_(parent) { ++parent->frames_; }
 void child_of::forget::operator()(mark* parent) const noexcept { --parent->frames_; }
 
 // ---- the interpreter -----------------------------------------------------------------------------------------------
@@ -295,8 +323,33 @@ task<item> nested(unsigned depth, const node& n, world& w, mark* parent) {
 
 task<> without_value(task<item> t) { co_await std::move(t); }
 
+/// What a handle gives, or that its task was cancelled.
+task<std::uint32_t> reads(task_handle<item> h) {
+  try {
+    const item& i = co_await h;
+    co_return i.code;
+  } catch (const tandem::cancelled&) {
+    co_return was_cancelled;
+  }
+}
+
+/// One of at most `limit` that run at a time.
+task<item> limited(std::shared_ptr<unsigned> running, unsigned limit, task<item> t) {
+  struct place {
+    unsigned& running;
+    ~place() { --running; }
+  } here{*running};
+  check(++*running <= limit, "not more tasks of a stream at a time than allowed");
+  co_return co_await std::move(t);
+}
+
+task<> cancel_after(std::chrono::seconds d, task_group& group) {
+  co_await tandem::sleep_for(d);
+  group.cancel("enough");
+}
+
 task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
-  mark m(w, n, parent.parent(), to_its_end);
+  mark m(w, n, parent, to_its_end);
   const std::uint32_t v = n.number;
   const std::chrono::seconds d(n.seconds());
   m.begins(co_await tandem::this_task::cancel_requested);
@@ -318,6 +371,7 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
     return child(i % 2);
   };
   const auto clean_up = [&](const tandem::ending& e) { return m.sees(e), child(1, true); };
+  const auto discard = [&](item) { m.discards(); };
   const auto use = [&](item&) { return child(1); };
   const auto release = [&](item&, const tandem::ending& e) { return m.sees(e), child(2, true); };
   try {
@@ -432,6 +486,111 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
       case kind::for_each:
         co_await tandem::for_each(elements(), element, {.limit = n.limit()});
         co_return m.returns(v);
+      case kind::race: {
+        const auto first = co_await tandem::race(children()).on_discard(discard);
+        co_return m.returns(mix(mix(v, static_cast<std::uint32_t>(first.index())), first.value().code));
+      }
+      case kind::race_successful: {
+        const auto first = co_await tandem::race(tandem::first_successful, children()).on_discard(discard);
+        co_return m.returns(mix(mix(v, static_cast<std::uint32_t>(first.index())), first.value().code));
+      }
+      case kind::race_tuple: {
+        m.at_a_time = 2;
+        if (n.is_first_successful()) {
+          const auto first =
+              co_await tandem::race(tandem::first_successful, child(0), child(1)).on_discard(discard);
+          co_return m.returns(mix(mix(v, static_cast<std::uint32_t>(first.index())), first.value().code));
+        }
+        const auto first = co_await tandem::race(child(0), child(1)).on_discard(discard);
+        co_return m.returns(mix(mix(v, static_cast<std::uint32_t>(first.index())), first.value().code));
+      }
+      case kind::race_sleep: {
+        m.at_a_time = 2;
+        const auto first = co_await tandem::race(child(0), tandem::sleep_for(d), child(1)).on_discard(discard);
+        m.leaf_won = first.index() == 1;
+        const std::uint32_t code = m.leaf_won ? 0 : first.index() == 0 ? first.get<0>().code : first.get<2>().code;
+        co_return m.returns(mix(mix(v, static_cast<std::uint32_t>(first.index())), code));
+      }
+      case kind::task_group: {
+        m.at_a_time = static_cast<unsigned>(n.children.size());
+        const auto body = [&](task_group& group) -> task<item> {
+          for (std::size_t i = 1; i != n.children.size(); ++i)
+            group.spawn(child(i), {.name = {}, .background = n.is_background(i)});
+          item r = co_await child(0);
+          if (n.cancels()) group.cancel();
+          co_return r;
+        };
+        co_return m.returns(mix(v, (co_await tandem::with_task_group(body)).code));
+      }
+      case kind::cancel_group: {
+        m.at_a_time = 2;
+        m.due = w.now() + n.seconds();
+        const auto body = [&](task_group& group) -> task<item> {
+          group.spawn(child(1));
+          group.spawn(cancel_after(d, group), {.name = {}, .background = true});
+          co_return co_await child(0);
+        };
+        co_return m.returns(mix(v, (co_await tandem::with_task_group(body)).code));
+      }
+      case kind::handles: {
+        const auto body = [&](task_group& group) -> task<item> {
+          const auto h = group.spawn(child(0));
+          const auto other = group.spawn(reads(h));
+          const std::uint32_t one = co_await reads(h);
+          std::uint32_t two = was_cancelled;  // in a stopped scope it has not run
+          if (!other.done() || other.outcome()) two = co_await other;
+          check(one == two, "everybody who awaits a handle gets the same");
+          co_return item(one);
+        };
+        co_return m.returns(mix(v, (co_await tandem::with_task_group(body)).code));
+      }
+      case kind::cancel_handle: {
+        m.at_a_time = 2;
+        const auto body = [&](task_group& group) -> task<item> {
+          const auto h = group.spawn(child(0));
+          const item r = co_await child(1);
+          h.cancel();
+          co_return item(mix(r.code, co_await reads(h)));
+        };
+        co_return m.returns(mix(v, (co_await tandem::with_task_group(body)).code));
+      }
+      case kind::wait: {
+        m.at_a_time = static_cast<unsigned>(n.children.size());
+        std::vector<task_handle<item>> handles;
+        const auto body = [&](task_group& group) -> task<item> {
+          for (std::size_t i = 0; i != n.children.size(); ++i) handles.push_back(group.spawn(child(i)));
+          tandem::wait_result<item> r;
+          const auto condition = static_cast<tandem::return_when>(n.condition());
+          if (n.has_limit())
+            r = co_await tandem::wait(handles, condition, d);
+          else
+            r = co_await tandem::wait(handles, condition);
+          check(r.done.size() + r.pending.size() == handles.size(), "wait gives every handle once");
+          check(n.has_limit() || !r.done.empty(), "wait goes on when the first has ended, not before");
+          auto code = static_cast<std::uint32_t>(r.done.size());
+          for (const auto& h : r.done) code += code_of(h.outcome());
+          if (n.cancels())
+            for (const auto& h : r.pending) h.cancel();
+          co_return item(code);
+        };
+        const std::uint32_t code = (co_await tandem::with_task_group(body)).code;
+        for (const auto& h : handles) check(h.done(), "a group ends after its children");
+        co_return m.returns(mix(v, code));
+      }
+      case kind::as_completed:
+      case kind::as_completed_some: {
+        const auto running_now = std::make_shared<unsigned>(0);
+        std::vector<task<item>> tasks;
+        for (const node& c : n.children) tasks.push_back(limited(running_now, n.limit(), play(c, w, m.tree())));
+        auto stream = tandem::as_completed(std::move(tasks), n.limit());
+        std::uint32_t code = 0;
+        for (unsigned taken = 0; taken != n.takes(); ++taken) {
+          const auto one = co_await stream.next();
+          if (!one) break;
+          code += mix(static_cast<std::uint32_t>(one->index), code_of(one->outcome));
+        }
+        co_return m.returns(mix(v, code));
+      }
     }
   } catch (...) {
     m.fails(std::current_exception());

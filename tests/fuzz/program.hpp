@@ -45,7 +45,18 @@ namespace fuzz {
   X(gather_two_outcomes, 2, 2) \
   X(transform, 2, 2)           \
   X(transform_outcomes, 2, 2)  \
-  X(for_each, 2, 2)
+  X(for_each, 2, 2)            \
+  X(race, 1, 4)                \
+  X(race_successful, 1, 4)     \
+  X(race_tuple, 2, 2)          \
+  X(race_sleep, 2, 2)          \
+  X(task_group, 1, 4)          \
+  X(cancel_group, 2, 2)        \
+  X(handles, 1, 1)             \
+  X(cancel_handle, 2, 2)       \
+  X(wait, 1, 4)                \
+  X(as_completed, 0, 4)        \
+  X(as_completed_some, 1, 4)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -72,7 +83,39 @@ struct node {
   bool fans_out() const {
     return what == kind::transform || what == kind::transform_outcomes || what == kind::for_each;
   }
-  bool starts_at_once() const { return what != kind::sequence && what != kind::with_resource; }  // every child
+  /// Of a task group: is child `i` in the background; does the body cancel the group, or what it waited for in vain?
+  bool is_background(std::size_t i) const { return i != 0 && (a >> (i + 2)) % 2 != 0; }
+  bool cancels() const { return a / 4 % 2 != 0; }
+  bool is_first_successful() const { return what == kind::race_successful || (what == kind::race_tuple && a % 2 != 0); }
+  /// Of `wait`: the condition, as a return_when; has it a time limit, in seconds?
+  unsigned condition() const { return a / 8 % 3; }
+  bool has_limit() const { return a / 24 % 2 != 0; }
+  /// Of `as_completed_some`: after so many the stream is dropped.
+  unsigned takes() const { return what == kind::as_completed ? ~0u : 1 + a / 18 % 2; }
+  bool races() const {
+    return what == kind::race || what == kind::race_successful || what == kind::race_tuple || what == kind::race_sleep;
+  }
+  /// Is `child` one that a scope starts by itself, so that it does not once a stop came? Others are awaited one by one.
+  bool starts_at_once(const node& child) const {
+    const bool is_first = &child == &children.front();
+    switch (what) {
+      case kind::sequence:
+      case kind::with_resource:
+        return false;
+      case kind::task_group:
+      case kind::cancel_group:
+        return !is_first;
+      case kind::cancel_handle:
+        return is_first;
+      default:
+        return true;
+    }
+  }
+  /// May it have a value although a child was stopped?
+  bool stops_children() const {
+    return races() || what == kind::try_timeout || what == kind::task_group || what == kind::cancel_group ||
+           what == kind::cancel_handle || what == kind::wait;
+  }
   bool gives_outcomes() const {
     return what == kind::gather_outcomes || what == kind::gather_two_outcomes || what == kind::transform_outcomes;
   }
