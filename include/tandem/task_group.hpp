@@ -483,6 +483,7 @@ class task_group_core : public group {
 
 inline child_base::child_base(task_group_core& g, const child_options& options)
     : group_(&g), name_(options.name), background_(options.background) {
+  waiter = g.waiter;
   const scope& around = g.children_scope();
   scope_.loop = around.loop;
   scope_.outer = &around;

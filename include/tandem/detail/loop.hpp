@@ -205,6 +205,25 @@ class stop_target : public leaf {
   virtual void stop_children() noexcept = 0;
 };
 
+/// Is told what the coroutines of a loop do. `frame::where` and `frame::waits_for` say more; a frame that is not known yet
+/// starts when it is resumed.
+class tracer {
+ public:
+  virtual void resumes(loop&, frame&) noexcept = 0;
+  virtual void suspends(loop&, frame&) noexcept = 0;
+  /// It ran to its end, or was stopped; soon it is destroyed.
+  virtual void ends(loop&, frame&, fate) noexcept = 0;
+
+  /// The one of the loops that are made on this thread from now on, or null. Not inlined: see clock.hpp.
+  [[gnu::noinline]] static tracer*& of_this_thread() noexcept {
+    static constinit thread_local tracer* t = nullptr;
+    return t;
+  }
+
+ protected:
+  ~tracer() = default;
+};
+
 /// Runs the coroutines of its trees one after the other, on one executor.
 ///
 /// Ready frames are drained in batches by one posted handler; a batch ends after `batch` resumptions, so that sockets
@@ -502,8 +521,12 @@ class loop {
   }
   void run_entry(leaf& l) noexcept;
   bool postpone(frame& child) noexcept;
+  bool start_traced(frame& child) noexcept;
   void run_postponed() noexcept;
   [[gnu::always_inline]] void drive(step s) noexcept;
+  template <bool Traced>
+  [[gnu::always_inline]] void drive(step s) noexcept;
+  void drive_traced(step s) noexcept;
   leaf& take_next_entry() noexcept { return seed_ == 0 ? ready_.pop_front() : take_random_entry(); }
   leaf& take_random_entry() noexcept;
   void fire_timers(clock::time_point now) noexcept;
@@ -550,6 +573,7 @@ class loop {
   std::optional<asio::executor_work_guard<asio::any_io_executor>> work_;  // while something is outside
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
+  tracer* const tracer_ = tracer::of_this_thread();
   root* roots_ = nullptr;
   struct postponed_child {
     frame* child;
@@ -956,19 +980,31 @@ inline void loop::run_entry(leaf& l) noexcept {
 
 /// The heart: resumes a frame; if that ends it, asks its owner what comes next, and so on up the tree. A stopped frame
 /// is destroyed by its owner, innermost first. One stack frame deep, however long the chain.
-inline void loop::drive(step s) noexcept {
+template <bool Traced>
+void loop::drive(step s) noexcept {
   while (s.target) {
     frame& f = *s.target;
     if (s.how == fate::done && f.scope->state != scope::abandoned) {
       f.waits_for = nullptr;
+      if constexpr (Traced) tracer_->resumes(*this, f);
       f.handle().resume();
-      if (!f.handle().done()) return;
+      if (!f.handle().done()) {
+        if constexpr (Traced) tracer_->suspends(*this, f);
+        return;
+      }
+      if constexpr (Traced) tracer_->ends(*this, f, fate::done);
       s = f.owner->child_ended(f, fate::done);
     } else {
+      if constexpr (Traced) tracer_->ends(*this, f, fate::stopped);
       s = f.owner->child_ended(f, fate::stopped);
     }
   }
 }
+inline void loop::drive(step s) noexcept {
+  if (tracer_) return drive_traced(s);
+  drive<false>(s);
+}
+[[gnu::cold]] inline void loop::drive_traced(step s) noexcept { drive<true>(s); }
 
 [[gnu::cold]] inline bool loop::postpone(frame& child) noexcept {
   try {
@@ -981,10 +1017,24 @@ inline void loop::drive(step s) noexcept {
 
 inline bool loop::start(frame& child) noexcept {
   if (depth_ == max_depth && postpone(child)) return false;
+  if (tracer_) return start_traced(child);
   ++depth_;
   child.handle().resume();
   --depth_;
   return child.handle().done();
+}
+
+[[gnu::cold]] inline bool loop::start_traced(frame& child) noexcept {
+  tracer_->resumes(*this, child);
+  ++depth_;
+  child.handle().resume();
+  --depth_;
+  const bool done = child.handle().done();
+  if (done)
+    tracer_->ends(*this, child, fate::done);
+  else
+    tracer_->suspends(*this, child);
+  return done;
 }
 
 inline void loop::stop_below(frame& top, stop_mode m) noexcept {
