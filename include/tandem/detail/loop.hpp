@@ -981,7 +981,7 @@ inline void loop::run_entry(leaf& l) noexcept {
 /// The heart: resumes a frame; if that ends it, asks its owner what comes next, and so on up the tree. A stopped frame
 /// is destroyed by its owner, innermost first. One stack frame deep, however long the chain.
 template <bool Traced>
-void loop::drive(step s) noexcept {
+inline void loop::drive(step s) noexcept {
   while (s.target) {
     frame& f = *s.target;
     if (s.how == fate::done && f.scope->state != scope::abandoned) {
