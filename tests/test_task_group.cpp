@@ -628,6 +628,27 @@ TEST_CASE("a spawn from outside the group's loop is refused") {
   simulate(main());
 }
 
+TEST_CASE("the deadlock report names a child that ignores cancellation") {
+  auto main = []() -> task<> {
+    kit::gate never;
+    auto deaf = [&]() -> task<> { co_await tandem::shield(never.wait()); };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(deaf(), {.name = "deaf child"});
+      co_await sleep_for(1s);
+      throw std::runtime_error("stop the rest");
+    };
+    co_await with_task_group(body);
+  };
+  std::string report;
+  try {
+    simulate(main());
+  } catch (const tandem::deadlock& e) {
+    report = e.what();
+  }
+  CHECK(report.find("'deaf child'") != std::string::npos);
+  CHECK(report.find("waits for gate") != std::string::npos);
+}
+
 // ---- under every schedule ------------------------------------------------------------------------------------------
 
 TEST_CASE("groups hand over at every stop and every end of the context") {

@@ -173,6 +173,7 @@ class child_base : public wait_node {
 
   bool done() const noexcept { return done_; }
   std::string_view name() const noexcept { return name_; }
+  std::string_view name_of_child() const noexcept override { return name_; }
   detail::loop& loop() const noexcept { return *scope_.loop; }
   frame* running() const noexcept { return frame_; }
   /// Smaller than that of a child that ended later.

@@ -71,6 +71,8 @@ inline std::string await_tree(const root& top, clock::time_point now) {
     const bool ours = name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
     if (!ours || n->children() == 0) {
       out.append("\n").append(2 * (depth < most_depth ? depth : most_depth), ' ');
+      if (const std::string_view given = f->owner->name_of_child(); n && !given.empty())
+        out.append("'").append(given).append("' ");
       if (!n)
         out += "a task that has not started";
       else if (!ours)

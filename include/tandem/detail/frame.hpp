@@ -17,6 +17,7 @@
 #include <exception>
 #include <optional>
 #include <source_location>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -71,6 +72,8 @@ class wait_node {
 
   /// For the await tree: "sleep_for", "gather".
   virtual const char* what() const noexcept = 0;
+  /// What the user called the child that this is the owner of, or nothing.
+  virtual std::string_view name_of_child() const noexcept { return {}; }
   /// The i-th child, null if it has not started or has ended.
   virtual std::size_t children() const noexcept { return 0; }
   virtual frame* child(std::size_t) const noexcept { return nullptr; }
