@@ -172,6 +172,23 @@ TEST_CASE("bad arguments of wait are refused") {
   }(body));
 }
 
+TEST_CASE("handles go into gather, timeout and race as they are, and stay with their group") {
+  in_a_group([](task_group& group) -> task<> {
+    handles all = three(group);
+    auto first = co_await tandem::race(all[0], all[1], sleep_for(1h));
+    CHECK(first.index() == 1);
+    CHECK(clock::now() == at(1s));
+    CHECK(!all[0].done());
+    auto late = co_await tandem::try_timeout(500ms, all[0]);
+    CHECK(!late);
+    CHECK(!all[0].done());
+    auto both = co_await tandem::gather(all[0], all[2]);
+    CHECK(std::get<0>(both) == 3);
+    CHECK(std::get<1>(both) == 2);
+    CHECK(clock::now() == at(3s));
+  });
+}
+
 // ---- as_completed --------------------------------------------------------------------------------------------------
 
 TEST_CASE("as_completed gives each task as it ends, with its index and its outcome") {

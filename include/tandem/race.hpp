@@ -225,6 +225,9 @@ class racing : public group {
 /// An arm that is a leaf is awaited as it is; anything else as a task.
 template <class A>
 concept leaf_arm = suspender<A> && A::leaves_at_once;
+/// Such as a task_handle.
+template <class A>
+concept gives_leaf_arm = makes_awaiter<A> && leaf_arm<decltype(std::declval<A>().make_awaiter())>;
 
 template <class A>
 struct race_arm {
@@ -462,11 +465,12 @@ auto make_race(bool first_value_decides, Arms&&... arms) {
 /// As a leaf where it is one. For the first value, what a leaf gives must be known when it decides: so as a task.
 template <bool Leaves, class A>
 auto make_arm(A&& a) {
-  static_assert(!std::is_lvalue_reference_v<A>, "an awaitable is handed over as an rvalue: write std::move(x)");
-  if constexpr (Leaves || !leaf_arm<A>)
+  if constexpr (Leaves && leaf_arm<A>)
     return race_arm<A>(std::move(a));
+  else if constexpr (Leaves && gives_leaf_arm<A>)
+    return race_arm<decltype(std::forward<A>(a).make_awaiter())>(std::forward<A>(a).make_awaiter());
   else
-    return race_arm<decltype(as_task(std::move(a)))>(as_task(std::move(a)));
+    return race_arm<decltype(to_task(std::forward<A>(a)))>(to_task(std::forward<A>(a)));
 }
 
 }  // namespace detail

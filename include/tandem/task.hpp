@@ -184,10 +184,13 @@ consteval bool gives_awaitable() {
 /// The same for what a caller hands over to a scope.
 template <class A>
 auto to_task(A&& a) {
-  static_assert(!std::is_lvalue_reference_v<A>, "an awaitable is handed over as an rvalue: write std::move(x)");
+  using value = std::remove_cvref_t<A>;
+  constexpr bool is_shared = std::is_copy_constructible_v<value> && awaitable<const value&>;  // a task_handle
+  static_assert(!std::is_lvalue_reference_v<A> || is_shared,
+                "an awaitable is handed over as an rvalue: write std::move(x)");
   static_assert(awaitable<std::remove_reference_t<A>>,
                 "this is not awaitable: a task, a tandem awaitable or an Asio operation with use_task");
-  return as_task(std::move(a));
+  return as_task(value(std::forward<A>(a)));
 }
 
 }  // namespace detail

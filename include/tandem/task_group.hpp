@@ -377,7 +377,8 @@ class task_group_core : public group {
     detail::loop& l = *scope_.loop;
     l.reserve_timer();
     const bool first = !std::exchange(is_closing_, true);
-    if (grace != clock::duration::max()) end_of_grace_.set(*this, l, grace);
+    const clock::time_point now = l.now();
+    if (grace < clock::time_point::max() - now) end_of_grace_.set(*this, l, now + grace);
     if (!first) return;
     while (!closing_waiters.empty()) closing_waiters.front().wake();
   }
@@ -453,11 +454,11 @@ class task_group_core : public group {
   class alarm final : public timer_leaf {
    public:
     const char* what() const noexcept override { return "task_group::close"; }
-    void set(task_group_core& g, detail::loop& l, clock::duration grace) noexcept {
+    void set(task_group_core& g, detail::loop& l, clock::time_point due) noexcept {
       cancel();
       group_ = &g;
       this->state_ = leaf::calls;
-      l.add_timer(*this, l.now() + grace);
+      l.add_timer(*this, due);
     }
     void cancel() noexcept {
       this->remove_from_timers();
@@ -617,7 +618,7 @@ class start_awaitable final : public leaf {
   }
   /// From now on a failure of the child is the group's.
   void forget() noexcept {
-    if (report_) report_->waiter = nullptr;
+    if (report_) report_->waiter = nullptr, report_->child = nullptr;
     if (handle_) handle_access::child(handle_).has_started();
   }
 

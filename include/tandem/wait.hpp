@@ -153,7 +153,8 @@ class wait_awaitable final : public timer_leaf {
       a->compete_for(f);
       c.waiters.push_back(*a++);
     }
-    if (limit_ != clock::duration::max()) l.add_timer(*this, l.now() + limit_);
+    const clock::time_point now = l.now();
+    if (limit_ < clock::time_point::max() - now) l.add_timer(*this, now + limit_);
     return true;
   }
   value_type await_resume() {
