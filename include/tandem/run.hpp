@@ -136,6 +136,7 @@ namespace detail {
 
 class yield_awaitable final : public leaf {
  public:
+  yield_awaitable() noexcept {}  // by hand: a defaulted one would be preceded by zeroing all of it
   const char* what() const noexcept override { return "yield"; }
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {

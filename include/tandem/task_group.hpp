@@ -350,7 +350,7 @@ class task_group_core : public group {
     c->share();
     hold();
     frame& f = *t.release();
-    if (scope_.state != detail::scope::running || foreground_ == 0) {
+    if (scope_.state != detail::scope::running || stop_came() || foreground_ == 0) {
       destroy_unstarted(f);
       c->end(nullptr, fate::stopped);
       return handle;

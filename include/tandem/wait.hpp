@@ -98,8 +98,9 @@ class completion_stream {
 ///
 /// Nothing starts before the first `next()`; from then on the tasks run whether or not somebody waits. Dropping the
 /// stream stops those that are left; they are joined by the tree in which `next()` was called, which ends after them.
-/// The same happens when the tree is stopped while nobody waits. Throws std::invalid_argument for an empty task and for
-/// a limit of zero. Without a limit all start at once. Two allocations, and the growth of a queue of what has ended.
+/// The same happens when the tree is stopped while nobody waits; under a shield, when the stream is dropped. Throws
+/// std::invalid_argument for an empty task and for a limit of zero. Without a limit all start at once. Two allocations,
+/// and the growth of a queue of what has ended.
 template <class T>
 completion_stream<T> as_completed(std::vector<task<T>> tasks,
                                   std::size_t limit = std::numeric_limits<std::size_t>::max());
@@ -212,8 +213,11 @@ class completion_core final : public stop_target, public stray {
     if (under_way_ == 0) {
       scope_.loop = f.scope->loop;
       scope_.root = f.scope->root;
-      scope_.outer = &f.scope->root->scope();
       scope_.deadline = f.scope->deadline;
+      // Under a shield the tree's stop is not for them either: who drops the stream stops them.
+      const detail::scope* outermost = f.scope;
+      while (outermost->outer) outermost = outermost->outer;
+      scope_.outer = outermost == &scope_.root->scope() ? outermost : nullptr;
     } else if (scope_.root != f.scope->root) {
       throw std::logic_error(
           "tandem::as_completed: next() is awaited in another tree than the one that runs the tasks");
@@ -232,15 +236,17 @@ class completion_core final : public stop_target, public stray {
   void drop() noexcept {
     if (under_way_ == 0) return delete this;
     is_dropped_ = true;
-    scope_.loop->ask([this]() noexcept { stop_stray(stop_mode::ask); });
+    scope_.loop->ask([this]() noexcept { stop(stop_mode::ask); });
   }
 
-  void stop(stop_mode m) noexcept override { stop_stray(m); }
-  void stop_stray(stop_mode m) noexcept override {
+  void stop(stop_mode m) noexcept override {
     const auto state = m == stop_mode::ask ? detail::scope::stopping : detail::scope::abandoned;
     if (scope_.state >= state) return;
     scope_.state = state;
     scope_.loop->stop_children_of(*this);
+  }
+  void stop_stray(stop_mode m) noexcept override {
+    if (m == stop_mode::abandon || scope_.outer) stop(m);
   }
   step child_ended(frame& f, fate how) noexcept override {
     keep(f, how);

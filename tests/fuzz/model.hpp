@@ -55,7 +55,9 @@ class model {
   }
 
  private:
-  static result ends(how h, std::uint32_t code, long t, bool waited = false) { return {h, code, t, waited, true, 0, {}}; }
+  static result ends(how h, std::uint32_t code, long t, bool waited = false) {
+    return {h, code, t, waited, true, 0, {}};
+  }
 
   /// A wait from `t` to `due`; `due == t` is one turn of the others.
   static result wait(long t, long due, std::uint32_t v, stop_at s) {
@@ -65,11 +67,11 @@ class model {
   /// A tree of its own, which starts in its turn.
   result in_its_turn(const node& n, long t, stop_at s) {
     result r = wait(t, t, 0, s);
-    const stop_at outer = std::exchange(stop_of_tree_, s);
     if (r.end == how::value) r = eval(n, t, s);
-    stop_of_tree_ = outer;
     r.waited = true;
     r.at = std::max(r.at, std::exchange(r.strays, 0));
+    // The frame of a stopped root goes after all others of the tree.
+    if (r.end == how::stopped && !r.log.empty()) r.log.back().at = r.at;
     return r;
   }
   /// `r` with what happened beside it.
@@ -130,10 +132,12 @@ class model {
       case kind::call:
         return then(here, child(0, t, s));
       case kind::deep: {
+        const bool before = std::exchange(order_counts_, false);
         result r = then(here, child(0, t, s));
         r.waited = true;
         r.exact &= s.at != t;  // put off, it starts in a scope that has been stopped, but not if that is stopped now
-        r.exact &= !std::exchange(stopped_at_once_, false);
+        r.exact &= !order_counts_;
+        order_counts_ |= before;
         return r;
       }
       case kind::try_catch: {
@@ -198,7 +202,7 @@ class model {
         return task_group(n, t, s);
       case kind::handles: {
         result r = s.came(t) ? ends(how::value, was_cancelled, t) : child(0, t, s);
-        if (s.at == t || (r.waited && r.at == s.at)) r.exact = false;
+        if (s.at == t || (r.waited && r.at == s.at && r.end == how::value)) r.exact = false;
         return then(here, r);
       }
       case kind::as_completed:
@@ -301,211 +305,316 @@ class model {
     return out;
   }
 
+  // ---- races, task groups, streams
+
+  /// Children that are begun and stopped by one scope, each with the earliest stop that came to it.
+  struct siblings {
+    model& all;
+    std::vector<child_run> runs = {};
+    std::vector<stop_at> stops = {};
+    bool exact = true;
+
+    child_run& begin(const node& n, long t, stop_at s) {
+      runs.push_back({&n, t, all.eval(n, t, s), false});
+      runs.back().over = !runs.back().r.waited;
+      stops.push_back(s);
+      return runs.back();
+    }
+    /// A stop at `at`; `before_all`: before anything that has waited runs again.
+    void stop(std::size_t i, long at, bool before_all) {
+      child_run& k = runs[i];
+      if (k.over || k.r.at < at) return;
+      exact &= k.r.exact;
+      const auto again = [&](stop_at x) { return all.eval(*k.what, k.began, x); };
+      const bool failed_then = k.r.end == how::failed && k.r.at == at;
+      result r = before_all ? again(std::min(stops[i], stop_at{at, false})) : either(at, stops[i], again);
+      if (failed_then && r != k.r) exact = false;  // it may have come first
+      k.r = std::move(r);
+      stops[i] = std::min(stops[i], stop_at{at, false});
+    }
+    void stop_all(long at, bool before_all, std::size_t but = ~std::size_t{}) {
+      for (std::size_t i = 0; i != runs.size(); ++i)
+        if (i != but) stop(i, at, before_all);
+    }
+    /// The first failure stops the others.
+    void heed_failures() {
+      std::size_t first = runs.size();
+      bool alone = true;
+      for (std::size_t i = 0; i != runs.size(); ++i) {
+        if (runs[i].r.end != how::failed || (first != runs.size() && runs[i].r.at > runs[first].r.at)) continue;
+        alone = first == runs.size() || runs[i].r.at < runs[first].r.at;
+        first = i;
+      }
+      if (first != runs.size()) stop_all(runs[first].r.at, false, alone ? first : ~std::size_t{});
+    }
+    long first_failure() const {
+      long first = never;
+      for (const child_run& k : runs)
+        if (k.r.end == how::failed) first = std::min(first, k.r.at);
+      return first;
+    }
+    /// `out` after all of them: the failures.
+    std::vector<std::uint32_t> join(result& out) const {
+      std::vector<std::uint32_t> failures;
+      out.exact &= exact;
+      for (const child_run& k : runs) {
+        out = with(std::move(out), k.r);
+        out.at = std::max(out.at, k.r.at);
+        out.waited |= k.r.waited;
+        if (k.r.end == how::failed) failures.push_back(k.r.code);
+      }
+      return failures;
+    }
+  };
+  static result ends_in(result out, const std::vector<std::uint32_t>& failures) {
+    out.end = failures.empty() ? how::stopped : how::failed;
+    out.code = failures.empty() ? 0 : group_of(failures);
+    out.waited |= failures.empty();
+    return out;
+  }
+
   result race(const node& n, long t, stop_at s) {
+    const std::size_t none = ~std::size_t{};
+    const bool first_value = n.is_first_successful();
+    const auto decides = [&](const result& r) { return r.end == how::value || (r.end == how::failed && !first_value); };
+    siblings arms{*this};
+    arms.runs.reserve(4);
+    result out = ends(how::value, n.number, t);
+    result leaf = ends(how::stopped, 0, t);  // the second arm of race_sleep
     const bool has_leaf = n.what == kind::race_sleep;
     const long due = t + n.seconds();
-    result out = ends(how::value, n.number, t);
-    std::vector<child_run> runs;
-    const auto decides = [&](const child_run& k) {
-      return k.r.end == how::value || (k.r.end == how::failed && !n.is_first_successful());
-    };
-    const child_run* winner = nullptr;
-    long now = t;
-    runs.reserve(n.children.size() + 1);
-    for (std::size_t i = 0; i != n.children.size() + has_leaf && !winner; ++i) {
-      const bool is_leaf = has_leaf && i == 1;
-      child_run k{is_leaf ? nullptr : &n.children[i - (has_leaf && i > 1)], t, {}, true};
-      k.r = is_leaf ? wait(t, due, 0, s) : eval(*k.what, t, s);
-      out.waited |= k.r.waited;
-      k.over = !k.r.waited;
-      runs.push_back(std::move(k));
-      if (runs.back().over && decides(runs.back())) winner = &runs.back();
+    std::size_t winner = none;
+    bool leaf_wins = false;
+    for (std::size_t i = 0; i != n.children.size() && winner == none; ++i) {
+      const child_run& k = arms.begin(n.children[i], t, s);
+      if (k.over && decides(k.r)) winner = i;
+      if (i != 0 || !has_leaf || winner != none) continue;
+      leaf = wait(t, due, 0, s);
+      if (s.at == t) out.exact = false;
     }
-    const bool at_once = winner;
-    if (!winner) {
-      for (const child_run& k : runs)
-        if (decides(k) && (!winner || k.r.at < winner->r.at)) winner = &k;
-      if (winner) now = winner->r.at;
-      const bool leaf_wins = winner && has_leaf && due != t && decides(runs[1]) && runs[1].r.at == now;
-      if (leaf_wins) winner = &runs[1];  // a timer that is due comes before whatever runs at that instant
-      for (child_run& k : runs)
-        if (winner && !leaf_wins && &k != winner && k.r.at == now && decides(k)) out.exact = false;
-    }
-
-    std::vector<std::uint32_t> failures;
-    bool some_stopped = false;
-    for (child_run& k : runs) {
-      if (winner && &k != winner && !k.over && k.r.at >= now) {
-        out.exact &= k.r.exact;
-        const auto again = [&](stop_at x) { return k.what ? eval(*k.what, k.began, x) : wait(t, due, 0, x); };
-        const bool before_all = at_once || (has_leaf && winner == &runs[1] && due != t);
-        k.r = before_all ? again(std::min(s, stop_at{now, false})) : either(now, s, again);
+    if (winner != none) {
+      arms.stop_all(t, true, winner);
+    } else {
+      long now = never;
+      for (const child_run& k : arms.runs)
+        if (decides(k.r)) now = std::min(now, k.r.at);
+      if (has_leaf && leaf.end == how::value && leaf.at <= now) {
+        // A timer that is due comes before whatever runs at that instant.
+        leaf_wins = true;
+        if (due == t && now == t) out.exact = false;
+        now = due;
       }
-      out = with(std::move(out), k.r);
-      out.at = std::max(out.at, k.r.at);
-      some_stopped |= k.r.end == how::stopped;
-      if (k.r.end == how::failed && !(winner && n.is_first_successful())) failures.push_back(k.r.code);
+      std::size_t at_once = 0;
+      for (std::size_t i = 0; i != arms.runs.size() && !leaf_wins; ++i)
+        if (decides(arms.runs[i].r) && arms.runs[i].r.at == now) winner = i, ++at_once;
+      if (at_once > 1) out.exact = false;
+      if (now != never) arms.stop_all(now, leaf_wins && due != t, winner);
+      if (leaf_wins) out.at = due;
+      out.waited = leaf.waited;
     }
-    if (!failures.empty())
-      out.end = how::failed, out.code = group_of(failures);
-    else if (winner)
-      out.code = mix(mix(out.code, static_cast<std::uint32_t>(winner - runs.data())), winner->r.code);
-    else
-      out.end = how::stopped, out.code = 0, out.waited = true;
+    const auto failures = arms.join(out);
+    const bool decided = winner != none || leaf_wins;
+    if (!decided || (!failures.empty() && !first_value)) return ends_in(std::move(out), failures);
+    const std::size_t index = leaf_wins ? 1 : has_leaf && winner == 1 ? 2 : winner;
+    out.code = mix(mix(out.code, static_cast<std::uint32_t>(index)), leaf_wins ? 0 : arms.runs[winner].r.code);
     return out;
   }
 
-  /// Everything that is built on a task group: a body, which awaits child 0 or 1 or waits for all, and the others.
+  /// What the body of a task group does: how it ends if nothing fails, and whether it waited for anything.
+  ///
+  /// All kinds begin children, then await one of them or `wait` for handles, and then may stop some.
   result task_group(const node& n, long t, stop_at s) {
-    const bool cancels_later = n.what == kind::cancel_group;
     const bool waits = n.what == kind::wait;
-    const std::size_t none = n.children.size();
-    const std::size_t body = waits ? none : n.what == kind::cancel_handle ? 1 : 0;
-    const bool never_run = s.came(t);  // those that are spawned
+    const bool cancels_handle = n.what == kind::cancel_handle;
+    const std::size_t awaited = waits ? n.children.size() : cancels_handle ? 1 : 0;
+    const bool never_run = s.came(t);  // a group that is stopping starts nothing
     result out = ends(how::value, n.number, t);
     out.exact = s.at != t;
-    const auto background = [&](std::size_t i) { return n.what == kind::task_group && n.is_background(i); };
 
-    // As if nothing failed, up to the first failure among those that end at once.
-    std::vector<std::size_t> order;
-    for (std::size_t i = 0; i != none; ++i)
-      if (i != body) order.push_back(i);
-    if (body != none) order.push_back(body);
-    std::vector<child_run> runs(none);
+    siblings crew{*this};
+    crew.runs.reserve(4);
+    std::vector<std::size_t> background, foreground;
     bool failed = false;
-    for (std::size_t i : order) {
-      if (i != body && (never_run || failed)) continue;
-      child_run& k = runs[i];
-      k.what = &n.children[i], k.began = t;
-      k.r = eval(*k.what, t, failed ? std::min(s, stop_at{t - 1, true}) : s);
-      if (failed) stopped_at_once_ = true;
-      k.over = !k.r.waited;
+    for (std::size_t i = 0; i != n.children.size(); ++i) {
+      if (i == awaited || never_run || failed) continue;
+      const bool is_background = n.what == kind::task_group && n.is_background(i);
+      (is_background ? background : foreground).push_back(crew.runs.size());
+      const child_run& k = crew.begin(n.children[i], t, s);
+      failed = k.over && k.r.end == how::failed;
+    }
+    out.waited = n.what == kind::cancel_group && !never_run && !failed;  // who cancels it sleeps, and is to be stopped
+    const std::size_t body = crew.runs.size();
+    if (!waits) {
+      // In a stopped scope it comes as far as it need not wait.
+      order_counts_ |= failed;
+      foreground.push_back(body);
+      const child_run& k = crew.begin(n.children[awaited], t, failed ? std::min(s, stop_at{t - 1, true}) : s);
       failed |= k.over && k.r.end == how::failed;
     }
-    const bool at_once = failed;
-    if (waits && failed) stopped_at_once_ = true;
-
-    const auto stop_from = [&](child_run& k, long at, bool now) {
-      const auto again = [&](stop_at x) { return eval(*k.what, k.began, x); };
-      out.exact &= k.r.exact;
-      k.r = now ? again(std::min(s, stop_at{at, false})) : either(at, s, again);
-    };
-    const auto last_of_the_rest = [&] {
-      long last = t;
-      for (std::size_t i = 0; i != none; ++i)
-        if (runs[i].what && !background(i)) last = std::max(last, runs[i].r.at);
-      return last;
-    };
-    // The first failure, and what else stops everything.
-    const auto first_failure = [&](bool with_background) {
-      long first = std::numeric_limits<long>::max();
-      for (std::size_t i = 0; i != none; ++i)
-        if (runs[i].what && runs[i].r.end == how::failed && (with_background || !background(i)))
-          first = std::min(first, runs[i].r.at);
-      return first;
-    };
-
-    bool cancelled = false;
-    long ends_with = t;
-    if (!at_once) {
-      // Background children end with the others.
-      const long rest = last_of_the_rest();
-      for (std::size_t i = 0; i != none; ++i)
-        if (runs[i].what && background(i) && !runs[i].over && runs[i].r.at >= rest) {
-          stop_from(runs[i], rest, false);
-          if (runs[i].r.waited && rest == t) out.exact = false;
-        }
+    if (failed) {
+      crew.stop_all(t, true);
+      return ends_in(std::move(out), crew.join(out));
     }
-    long first = at_once ? t : first_failure(true);
-    const auto stop_all = [&](long at, bool now, const child_run* but) {
-      for (child_run& k : runs) {
-        if (!k.what || k.over || k.r.at < at || &k == but) continue;
-        const bool was_failure = k.r.end == how::failed && k.r.at == at;
-        const result before = k.r;
-        stop_from(k, at, now);
-        if (was_failure && k.r != before) out.exact = false;
-      }
-    };
 
-    // What the body does beside awaiting its child.
-    result mine;
-    if (waits) {
-      mine = wait_of(n, t, s, runs, never_run, out);
-    } else {
-      mine = runs[body].r;
-      mine.log.clear();
+    bool all_at_once = true;
+    long last = t;
+    for (const std::size_t i : foreground) {
+      last = std::max(last, crew.runs[i].r.at);
+      all_at_once &= crew.runs[i].over;
     }
-    if (cancels_later) {
+    for (const std::size_t i : background) crew.stop(i, last, all_at_once);
+
+    result mine = waits ? wait_for(n, t, s, crew, never_run) : crew.runs[body].r;
+    out.exact &= mine.exact;
+    bool is_cancelled = false;
+    const long first = crew.first_failure();
+    if (n.what == kind::cancel_group && !never_run) {
       const long due = t + n.seconds();
-      if (!never_run && !at_once && due <= std::min({first, last_of_the_rest(), s.at})) {
-        cancelled = true;
-        if (due == first || due == last_of_the_rest() || due == s.at) out.exact = false;
-        if (due == t) out.exact = false;
-        stop_all(due, false, nullptr);
-      }
+      const long nearest = std::min({first, last, s.at});
+      if (due == nearest) out.exact = false;
+      is_cancelled = due <= nearest && !all_at_once;
+      if (is_cancelled) crew.stop_all(due, false);
+    } else if (mine.end == how::value && mine.at <= first && (n.cancels() || cancels_handle)) {
+      if (mine.at == first) out.exact = false;
+      for (std::size_t i = 0; i != body; ++i)
+        if (!waits || !done_[i]) crew.stop(i, mine.at, !mine.waited);
     }
-    if (at_once) {
-      for (std::size_t i = 0; i != none; ++i)
-        if (i != body && runs[i].what && !runs[i].over) stop_from(runs[i], t, true);
-      if (body != none && runs[body].over && runs[body].r.end == how::failed && order.back() == body)
-        for (std::size_t i = 0; i != none; ++i) ends_with = t;
-    } else if (!cancelled) {
-      const bool body_goes_on = mine.end == how::value && mine.at < first;
-      const bool acts = body_goes_on && ((n.what == kind::task_group && n.cancels()) || n.what == kind::cancel_handle ||
-                                         (waits && n.cancels()));
-      if (mine.end == how::value && mine.at == first) out.exact = false;
-      if (acts) {
-        const bool at_launch = !mine.waited;
-        if (n.what == kind::cancel_handle) {
-          if (runs[0].what && !runs[0].over && runs[0].r.at >= mine.at) stop_from(runs[0], mine.at, at_launch);
-        } else if (!waits || mine.waited || !at_launch) {
-          stop_all(mine.at, at_launch, body == none ? nullptr : &runs[body]);
-        } else {
-          stop_all(mine.at, true, nullptr);
-        }
-        first = first_failure(true);
-      }
-      if (first != std::numeric_limits<long>::max()) {
-        const child_run* only = nullptr;
-        int firsts = 0;
-        for (const child_run& k : runs)
-          if (k.what && k.r.end == how::failed && k.r.at == first) only = &k, ++firsts;
-        stop_all(first, false, firsts == 1 ? only : nullptr);
-      }
-      if (n.what == kind::cancel_handle && mine.end == how::value) {
-        // The body waits for the handle.
-        const long read = runs[0].what ? std::max(mine.at, runs[0].r.at) : mine.at;
-        if (runs[0].what && runs[0].r.waited && runs[0].r.at >= mine.at && s.at >= mine.at && s.at <= read)
-          out.exact &= s.at < read && s.at != mine.at, mine.end = how::stopped, mine.at = s.at;
-        const std::uint32_t code = !runs[0].what || runs[0].r.end == how::stopped ? was_cancelled : runs[0].r.code;
-        mine.code = mix(mine.code, code);
-      }
-    }
+    crew.heed_failures();
 
-    std::vector<std::uint32_t> failures;
-    for (const child_run& k : runs) {
-      if (!k.what) continue;
-      out = with(std::move(out), k.r);
-      out.at = std::max(out.at, k.r.at);
-      out.waited |= k.r.waited;
-      if (k.r.end == how::failed) failures.push_back(k.r.code);
+    if (cancels_handle && mine.end == how::value) {
+      const child_run* h = never_run ? nullptr : &crew.runs[0];
+      if (h && !h->over && h->r.at >= mine.at && s.at >= mine.at && s.at <= h->r.at) {
+        if (s.at == mine.at || s.at == h->r.at) out.exact = false;
+        mine.end = how::stopped;
+      }
+      mine.code = mix(mine.code, !h || h->r.end == how::stopped ? was_cancelled : h->r.code);
+    } else if (!waits) {
+      mine = crew.runs[body].r;
     }
+    mine.log.clear();
     out.at = std::max(out.at, mine.at);
-    if (body != none && n.what != kind::cancel_handle) mine.end = runs[body].r.end, mine.code = runs[body].r.code;
-    if (!failures.empty())
-      out.end = how::failed, out.code = group_of(failures);
-    else if (mine.end == how::value)
-      out.code = mix(out.code, mine.code);
-    else if (cancelled && !s.came(out.at))
-      out.end = how::failed, out.code = was_cancelled;
-    else
-      out.end = how::stopped, out.code = 0, out.waited = true;
+    out.waited |= mine.waited;
+    const auto failures = crew.join(out);
+    if (!failures.empty()) return ends_in(std::move(out), failures);
+    if (is_cancelled && mine.end != how::value) {
+      if (s.at == out.at) out.exact = false;
+      if (!s.came(out.at)) mine.end = how::value, mine.code = was_cancelled;
+    }
+    if (mine.end != how::value) return ends_in(std::move(out), {});
+    out.code = mix(out.code, mine.code);
     return out;
   }
 
+  /// What `wait` gives to the body of its group; `done_` says which handles.
+  result wait_for(const node& n, long t, stop_at s, const siblings& crew, bool never_run) {
+    const auto count = static_cast<std::uint32_t>(n.children.size());
+    if (never_run) return ends(how::value, count + count * was_cancelled, t);
+    constexpr unsigned first_completed = 0;
+    const bool for_first = n.condition() == first_completed;
+    long enough = for_first ? never : t;
+    bool some_over = false, all_over = true;
+    for (const child_run& k : crew.runs) {
+      enough = for_first ? std::min(enough, k.r.at) : std::max(enough, k.r.at);
+      some_over |= k.over;
+      all_over &= k.over;
+    }
+    const bool has_limit = n.has_limit();
+    const bool at_once = all_over || (for_first && some_over) || (has_limit && n.seconds() == 0);
+    const bool by_limit = !at_once && has_limit && t + n.seconds() <= enough;
+    result r = ends(how::value, 0, at_once ? t : by_limit ? t + n.seconds() : enough, !at_once);
+    done_.assign(crew.runs.size(), false);
+    unsigned then = 0;
+    bool all_stopped = true;
+    for (std::size_t i = 0; i != crew.runs.size(); ++i) {
+      const child_run& k = crew.runs[i];
+      const bool is_then = !k.over && k.r.at == r.at;
+      if (is_then) all_stopped &= k.r.end == how::stopped, ++then;
+      if (!(at_once ? k.over : k.over || k.r.at < r.at || (is_then && !by_limit))) continue;
+      done_[i] = true;
+      r.code += 1 + (k.r.end == how::stopped ? was_cancelled : k.r.code);
+    }
+    order_counts_ |= at_once && (for_first || has_limit);
+    if (at_once) return r;
+    if (s.at <= r.at) {
+      r.exact = s.at < r.at || (then != 0 && all_stopped && !by_limit);
+      r.end = how::stopped, r.at = s.at;
+    } else if (then != 0 && (by_limit || (for_first && then > 1))) {
+      r.exact = false;
+    }
+    return r;
+  }
+
+  result stream(const node& n, long t, stop_at s) {
+    result out = ends(how::value, n.number, t);
+    out.code = mix(n.number, 0);
+    if (n.children.empty()) return out;
+    if (s.at == t) out.exact = false;
+    if (s.came(t)) return ends_in(std::move(out), {});
+
+    const std::size_t takes = std::min<std::size_t>(n.children.size(), n.takes());
+    siblings tasks{*this};
+    tasks.runs.reserve(n.children.size());
+    std::vector<std::size_t> which;  // have ended, in their order
+    std::size_t under_way = 0;
+    long now = t;
+    bool stopped = false;
+    for (;;) {
+      while (under_way < n.limit() && tasks.runs.size() != n.children.size()) {
+        const child_run& k = tasks.begin(n.children[tasks.runs.size()], now, {});
+        if (k.over)
+          which.push_back(tasks.runs.size() - 1);
+        else
+          ++under_way;
+      }
+      if (which.size() >= takes || under_way == 0) {
+        // Several that end at the last instant: which are taken, and which others begin, is up to their order.
+        const auto then = std::count_if(tasks.runs.begin(), tasks.runs.end(),
+                                        [&](const child_run& k) { return k.r.waited && k.r.at == now; });
+        if (then > 1 && which.size() >= takes && takes != n.children.size()) out.exact = false;
+        break;
+      }
+      long next = never;
+      for (const child_run& k : tasks.runs)
+        if (!k.over) next = std::min(next, k.r.at);
+      if (s.at <= next) {
+        if (s.at == next) out.exact = false;
+        stopped = true;
+        now = s.at;
+        break;
+      }
+      now = next;
+      out.waited = true;
+      for (std::size_t i = 0; i != tasks.runs.size(); ++i) {
+        child_run& k = tasks.runs[i];
+        if (k.over || k.r.at != now) continue;
+        k.over = true;
+        --under_way;
+        which.push_back(i);
+      }
+    }
+    out.waited |= stopped;
+    order_counts_ |= !out.waited && takes != n.children.size();
+    tasks.stop_all(now, !out.waited);
+    std::uint32_t sum = 0;
+    for (std::size_t i = 0; i != which.size() && i != takes; ++i) {
+      const result& r = tasks.runs[which[i]].r;
+      sum += mix(static_cast<std::uint32_t>(which[i]), r.end == how::stopped ? was_cancelled : r.code);
+    }
+    out.code = mix(n.number, sum);
+    out.exact &= tasks.exact;
+    for (const child_run& k : tasks.runs) {
+      out = with(std::move(out), k.r);
+      out.strays = std::max(out.strays, k.r.at);
+    }
+    out.at = now;
+    if (stopped) out.end = how::stopped, out.code = 0;
+    return out;
+  }
+
+  static constexpr long never = std::numeric_limits<long>::max();
   unsigned steps_ = 0;
-  stop_at stop_of_tree_;
-  bool stopped_at_once_ = false;  // something started in a scope that was stopped at that very instant
+  bool order_counts_ = false;  // something depends on what ends at once, and not when it is put off
+  std::vector<bool> done_;        // by wait_for: which children `wait` gave as done
 };
 
 }  // namespace fuzz

@@ -43,7 +43,7 @@ class leaf : public wait_node, public list_node {
  public:
   /// From `suspend`: lets the frame wait here. False in a stopped scope: it stops here and now, so join no list. Throws
   /// std::logic_error if another frame waits here already.
-  bool park(frame& f) {
+  [[gnu::always_inline]] bool park(frame& f) {
     if (state_ != idle) throw_awaited_twice();
     if (f.scope->state == scope::running) {
       settle_in(f);
@@ -79,7 +79,8 @@ class leaf : public wait_node, public list_node {
 
   void stop(stop_mode) noexcept override;
   std::optional<clock::time_point> since() const noexcept override {
-    return clock::time_point(clock::duration(static_cast<std::int64_t>(since_ << 8) >> 8 << since_shift));
+    const std::uint64_t t = std::uint64_t(since_high_) << 48 | std::uint64_t(since_low_) << 16;
+    return clock::time_point(clock::duration(static_cast<std::int64_t>(t)));
   }
 
  protected:
@@ -100,14 +101,16 @@ class leaf : public wait_node, public list_node {
     woken,     // in the ready queue, to be resumed
     stopped,   // in the ready queue, to be destroyed
     calls      // in the ready queue, for on_turn
-  } state_ : 8 = idle;
+  } state_ = idle;
 
   /// The frame waits from now on.
   void settle_in(frame& f) noexcept;
 
  private:
-  static constexpr int since_shift = 10;  // about a microsecond: one word holds a thousand years, and the state
-  std::uint64_t since_ : 56 = 0;
+  // When it began to wait, less the last 16 bits of the nanoseconds: fits into one word with the state. Not a bit-field: the
+  // compiler would read that word soon after one byte of it was written, and the processor would have to wait.
+  std::uint16_t since_high_ = 0;
+  std::uint32_t since_low_ = 0;
   [[noreturn, gnu::cold, gnu::noinline]] void throw_awaited_twice() const {
     throw std::logic_error(std::string("tandem: two coroutines await the same ") + what() + "; make one for each");
   }
@@ -676,11 +679,12 @@ class loop_service : public asio::execution_context::service {
 // ---- leaves
 // ----------------------------------------------------------------------------------------------------------
 
-inline void leaf::settle_in(frame& f) noexcept {
+[[gnu::always_inline]] inline void leaf::settle_in(frame& f) noexcept {
   waiter = &f;
   f.waits_for = this;
-  const auto now = static_cast<std::uint64_t>(f.scope->loop->batch_time().time_since_epoch().count() >> since_shift);
-  since_ = now & ((std::uint64_t(1) << 56) - 1);
+  const auto now = static_cast<std::uint64_t>(f.scope->loop->batch_time().time_since_epoch().count());
+  since_high_ = static_cast<std::uint16_t>(now >> 48);
+  since_low_ = static_cast<std::uint32_t>(now >> 16);
   state_ = waits;
 }
 
