@@ -6,14 +6,14 @@
 
 #include "asio.hpp"
 
-#include <algorithm>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <source_location>
 #include <stdexcept>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 namespace tandem::inline TANDEM_CONFIG {
@@ -77,30 +77,41 @@ class exception_group : public std::exception {
   struct content {
     std::vector<std::exception_ptr> failures;
     std::string text;
+
+    void add(const std::exception_ptr& failure);
   };
-  std::shared_ptr<const content> content_;  // an exception must be copied without throwing
+  std::shared_ptr<content> content_;  // an exception must be copied without throwing
 };
 
 // ---- implementation ------------------------------------------------------------------------------------------------
 
-inline exception_group::exception_group(std::vector<std::exception_ptr> failures) {
-  content c;
-  for (auto& e : failures)
-    if (e && std::find(c.failures.begin(), c.failures.end(), e) == c.failures.end()) c.failures.push_back(std::move(e));
-  c.text = "tandem::exception_group: " + std::to_string(c.failures.size()) + " failures";
-  for (const auto& e : c.failures) {
-    c.text += &e == &c.failures.front() ? ": " : "; ";
+inline exception_group::exception_group(std::vector<std::exception_ptr> failures) : content_(new content) {
+  for (const auto& e : failures) content_->add(e);
+  char head[64];
+  std::snprintf(head, sizeof head, "tandem::exception_group: %zu failures", content_->failures.size());
+  content_->text = head;
+  const char* separator = ": ";
+  for (const auto& e : content_->failures) {
+    content_->text += separator;
+    separator = "; ";
     try {
       std::rethrow_exception(e);
     } catch (const std::exception& x) {
-      const std::string_view what = x.what();
-      c.text += what.substr(0, 500);  // groups may hold groups
-      if (what.size() > 500) c.text += "...";
+      constexpr std::size_t most = 500;  // groups may hold groups
+      const std::size_t length = std::strlen(x.what());
+      content_->text.append(x.what(), length < most ? length : most);
+      if (length > most) content_->text += "...";
     } catch (...) {
-      c.text += "an exception of unknown type";
+      content_->text += "an exception of unknown type";
     }
   }
-  content_ = std::make_shared<const content>(std::move(c));
+}
+
+inline void exception_group::content::add(const std::exception_ptr& failure) {
+  if (!failure) return;
+  for (const auto& known : failures)
+    if (known == failure) return;
+  failures.push_back(failure);
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

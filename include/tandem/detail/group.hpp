@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -27,33 +27,32 @@ class failures {
       return;
     }
     try {
-      if (!more_) more_ = std::make_unique<std::vector<std::exception_ptr>>();
-      more_->push_back(std::move(e));
+      more_.push_back(e);
     } catch (...) {  // no memory to note it; the first failure is what the caller gets
     }
   }
   bool any() const noexcept { return first_ != nullptr; }
   /// One failure as it is, several as an exception_group.
   [[noreturn]] void rethrow() const {
-    if (const auto group = all(); group && group->exceptions().size() > 1) throw *group;
+    if (!more_.empty()) throw_group();
     std::rethrow_exception(first_);
   }
 
  private:
-  /// Nothing if there is no memory for it: then, too, the first failure is what the caller gets.
-  std::optional<exception_group> all() const noexcept {
-    if (!more_) return std::nullopt;
+  /// Returns if all are the same one, or if there is no memory: then, too, the first failure is what the caller gets.
+  void throw_group() const {
     try {
-      std::vector<std::exception_ptr> every{first_};
-      every.insert(every.end(), more_->begin(), more_->end());
-      return exception_group(std::move(every));
-    } catch (...) {
-      return std::nullopt;
+      std::vector<std::exception_ptr> every;
+      every.push_back(first_);
+      for (const auto& e : more_) every.push_back(e);
+      const exception_group group(std::move(every));
+      if (group.exceptions().size() > 1) throw group;
+    } catch (const std::bad_alloc&) {
     }
   }
 
   std::exception_ptr first_;
-  std::unique_ptr<std::vector<std::exception_ptr>> more_;
+  std::vector<std::exception_ptr> more_;
 };
 
 /// The common part. What derives from it says which children there are and what their endings mean.
@@ -155,7 +154,10 @@ class group : public stop_target {
 
  private:
   [[noreturn, gnu::cold, gnu::noinline]] void throw_spent() const {
-    throw std::logic_error(std::string("tandem: awaiting a ") + what() + " that was moved from, or awaited before");
+    std::string text = "tandem: awaiting a ";
+    text += what();
+    text += " that was moved from, or awaited before";
+    throw std::logic_error(text);
   }
   [[gnu::cold, gnu::noinline]] void stop_now() noexcept { stop(stop_mode::ask); }
   decltype(detail::scope::state) began_in_ = detail::scope::running;
