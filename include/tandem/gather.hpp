@@ -267,13 +267,14 @@ class gather_tuple final : public gathering {
   using item = std::conditional_t<KeepGoing, outcome<T>, stored_t<T>>;
   using value_type = std::tuple<item<Ts>...>;
 
-  explicit gather_tuple(task<Ts>... tasks) : gathering(KeepGoing), tasks_(std::move(tasks)...) {
-    std::apply([](const auto&... t) { (check(static_cast<bool>(t)), ...); }, tasks_);
+  explicit gather_tuple(task<Ts>... tasks) : gathering(KeepGoing) {
+    (check(static_cast<bool>(tasks)), ...);
+    children_ = {tasks.release()...};
   }
-  gather_tuple(gather_tuple&& o) noexcept : gathering(std::move(o)), tasks_(std::move(o.tasks_)) {}
+  gather_tuple(gather_tuple&& o) noexcept : gathering(std::move(o)), children_(std::exchange(o.children_, {})) {}
   ~gather_tuple() {
     for (frame* c : children_)
-      if (c) c->destroy();
+      if (c) has_children() ? c->destroy() : destroy_unstarted(*c);
   }
 
   const char* what() const noexcept override { return "gather"; }
@@ -283,8 +284,15 @@ class gather_tuple final : public gathering {
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
     begin(f);
-    start_all(std::index_sequence_for<Ts...>());
-    tasks_ = {};
+    for (std::size_t i = 0; i != sizeof...(Ts); ++i) {
+      frame*& c = children_[i];
+      if (no_more()) {
+        destroy_unstarted(*std::exchange(c, nullptr));
+        not_started();
+      } else if (launch(*c, i)) {
+        take(*c, fate::done);
+      }
+    }
     return end();
   }
   value_type await_resume() {
@@ -297,16 +305,6 @@ class gather_tuple final : public gathering {
   static void check(bool full) {
     if (!full)
       throw std::invalid_argument("tandem::gather: one of the tasks is empty: it was moved from, or awaited before");
-  }
-  template <std::size_t... I>
-  void start_all(std::index_sequence<I...>) noexcept {
-    (start_one<I>(), ...);
-  }
-  template <std::size_t I>
-  void start_one() noexcept {
-    if (no_more()) return not_started();
-    children_[I] = std::get<I>(tasks_).release();
-    if (launch(*children_[I], I)) take(*children_[I], fate::done);
   }
   template <std::size_t... I>
   value_type results(std::index_sequence<I...>) {
@@ -329,8 +327,7 @@ class gather_tuple final : public gathering {
     ((i == I ? settle(std::get<I>(results_), child, how) : void()), ...);
   }
 
-  std::tuple<task<Ts>...> tasks_;
-  std::array<frame*, sizeof...(Ts)> children_{};
+  std::array<frame*, sizeof...(Ts)> children_{};  // not started before the co_await; each is null once it has ended
   std::tuple<detail::result<Ts>...> results_;
 };
 
