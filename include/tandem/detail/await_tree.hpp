@@ -7,13 +7,11 @@
 #include "frame.hpp"
 #include "loop.hpp"
 
-#include <chrono>
 #include <cstddef>
-#include <optional>
+#include <cstdio>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 namespace tandem::inline TANDEM_CONFIG::detail {
 
@@ -51,47 +49,75 @@ inline std::string_view file_name(std::string_view path) noexcept {
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
-/// One line per frame: "name (file:line) waits for sleep since 1500 ms", children below their parent, two more blanks
-/// to the right. Frames of tandem's own coroutines are passed over. Walks with a list of its own, so that a deep tree
-/// does not need a deep stack.
-inline std::string await_tree(const root& top, clock::time_point now) {
-  struct item {
-    const frame* f;
-    std::size_t depth;
-  };
-  constexpr std::size_t most_lines = 1000, most_depth = 40;
-  std::string out;
-  std::vector<item> todo;
-  if (const frame* body = top.child(0)) todo.push_back({body, 1});
-  for (std::size_t lines = 0; !todo.empty() && lines != most_lines; ++lines) {
-    const auto [f, depth] = todo.back();
-    todo.pop_back();
-    const wait_node* n = f->waits_for;
-    const std::string_view name = n ? function_name(f->where.function_name()) : std::string_view();
-    const bool ours = name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
-    if (!ours || n->children() == 0) {
-      out.append("\n").append(2 * (depth < most_depth ? depth : most_depth), ' ');
-      if (const std::string_view given = f->owner->name_of_child(); n && !given.empty())
-        out.append("'").append(given).append("' ");
-      if (!n)
-        out += "a task that has not started";
-      else if (!ours)
-        out.append(name)
-            .append(" (")
-            .append(file_name(f->where.file_name()))
-            .append(":")
-            .append(std::to_string(f->where.line()))
-            .append(") ");
-      if (n) out.append("waits for ").append(n->what());
-      if (const auto since = n ? n->since() : std::nullopt; since && n->children() == 0)
-        out.append(" since ").append(std::to_string((now - *since) / std::chrono::milliseconds(1))).append(" ms");
+/// The writer of `await_tree`. It is recursive; how many frames it visits bounds how deep its stack gets.
+class await_tree_writer {
+ public:
+  explicit await_tree_writer(clock::time_point now) noexcept : now_(now) {}
+
+  void visit(const frame& f, std::size_t depth) {
+    if (frames_left_ == 0) {
+      cut_off_ = true;
+      return;
     }
-    if (!n) continue;
-    for (std::size_t i = n->children(); i-- != 0;)
-      if (const frame* c = n->child(i)) todo.push_back({c, ours ? depth : depth + 1});
+    --frames_left_;
+    const wait_node* n = f.waits_for;
+    const std::string_view name = n ? function_name(f.where.function_name()) : std::string_view();
+    const bool ours = name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
+    if (!ours || n->children() == 0) write_line(f, ours ? std::string_view() : name, depth);
+    if (!n) return;
+    for (std::size_t i = 0, count = n->children(); i != count && !cut_off_; ++i)
+      if (const frame* c = n->child(i)) visit(*c, ours ? depth : depth + 1);
   }
-  if (!todo.empty()) out += "\n  ...";
-  return out;
+  std::string text() {
+    if (cut_off_) text_ += "\n  ...";
+    return std::move(text_);
+  }
+
+ private:
+  static constexpr std::size_t most_frames = 1000, most_depth = 40;
+
+  void write_line(const frame& f, std::string_view name, std::size_t depth) {
+    text_ += "\n";
+    for (std::size_t i = 0; i != depth && i != most_depth; ++i) text_ += "  ";
+    const wait_node* n = f.waits_for;
+    if (!n) {
+      text_ += "a task that has not started";
+      return;
+    }
+    if (const std::string_view given = f.owner->name_of_child(); !given.empty()) {
+      text_ += "'";
+      text_.append(given.data(), given.size());
+      text_ += "' ";
+    }
+    char number[32];
+    if (!name.empty()) {
+      const std::string_view file = file_name(f.where.file_name());
+      text_.append(name.data(), name.size());
+      text_ += " (";
+      text_.append(file.data(), file.size());
+      std::snprintf(number, sizeof number, ":%lu) ", static_cast<unsigned long>(f.where.line()));
+      text_ += number;
+    }
+    text_ += "waits for ";
+    text_ += n->what();
+    const auto since = n->since();
+    if (!since || n->children() != 0) return;
+    std::snprintf(number, sizeof number, " since %lld ms", static_cast<long long>((now_ - *since).count() / 1'000'000));
+    text_ += number;
+  }
+
+  clock::time_point now_;
+  std::string text_;
+  std::size_t frames_left_ = most_frames;
+  bool cut_off_ = false;
+};
+
+/// One line per frame: "name (file:line) waits for sleep since 1500 ms", children below their parent, two more blanks
+/// to the right. Frames of tandem's own coroutines are passed over.
+inline std::string await_tree(const root& top, clock::time_point now) {
+  await_tree_writer writer(now);
+  if (const frame* body = top.child(0)) writer.visit(*body, 1);
+  return writer.text();
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG::detail
