@@ -27,8 +27,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -180,16 +180,18 @@ class sleep_awaitable final : public timer_leaf {
   clock::time_point due_;
 };
 
+[[noreturn, gnu::cold]] inline void throw_negative_duration(const char* who, double seconds) {
+  char text[512];
+  std::snprintf(text, sizeof text, "%s: the duration is %f s; it must not be negative", who, seconds);
+  throw std::invalid_argument(text);
+}
+
 /// A duration of any type as one of the clock: rounded up, saturated, refused with the caller's name when negative.
 template <class Rep, class Period>
 clock::duration checked_duration(std::chrono::duration<Rep, Period> d, const char* who) {
-  using wide = std::chrono::duration<long double, clock::period>;
-  const wide exact = d;
-  if (!(exact.count() >= 0))
-    throw std::invalid_argument(std::string(who) + ": the duration is " +
-                                std::to_string(std::chrono::duration<double>(exact).count()) +
-                                " s; it must not be negative");
-  if (exact.count() >= static_cast<long double>(clock::duration::max().count())) return clock::duration::max();
+  const long double exact = std::chrono::duration<long double, clock::period>(d).count();
+  if (!(exact >= 0)) throw_negative_duration(who, static_cast<double>(exact / 1e9L));
+  if (exact >= static_cast<long double>(clock::duration::max().count())) return clock::duration::max();
   return std::chrono::ceil<clock::duration>(d);
 }
 
@@ -205,18 +207,17 @@ class main_root : public root {
   }
 
  protected:
-  /// `stop_at_end`: a context of the run's own. `wake_at_end`: one that other threads may run as well, so that the task
-  /// may end on one of them while the thread of the run waits.
-  main_root(loop& l, asio::io_context* stop_at_end, asio::io_context* wake_at_end)
-      : root(l), stop_at_end_(stop_at_end) {
-    if (!wake_at_end) return;
-    runner_has_seen_ = std::make_shared<std::atomic<bool>>(false);
-    waker_.emplace(*wake_at_end, runner_has_seen_);
-  }
-  virtual ~main_root() {
-    if (runner_has_seen_) *runner_has_seen_ = true;
-  }
+  /// `stop_at_end`: a context of the run's own.
+  main_root(loop& l, asio::io_context* stop_at_end) noexcept : root(l), stop_at_end_(stop_at_end) {}
+  virtual ~main_root() = default;
   virtual void keep_result(frame& body) noexcept = 0;
+  virtual void report_end() noexcept { let_go(); }
+  /// From here on the runner may destroy the root at any moment; false if it has left, and the root is gone now.
+  bool let_go() noexcept {
+    const bool has_runner = state_of_run_.exchange(over) != left;
+    if (!has_runner) delete this;
+    return has_runner;
+  }
 
  private:
   void ended(frame& body, fate how) noexcept final {
@@ -224,48 +225,20 @@ class main_root : public root {
     body.destroy();
     fate_ = how;
     if (stop_at_end_) stop_at_end_->stop();
-    auto wake = waker_;
-    if (state_of_run_.exchange(over) == left) return delete this;  // else the runner may be quicker than what follows
-    if (wake) (*wake)();
+    report_end();
   }
 
-  /// A handler that is posted until the thread of the runner has run one, or has noticed by itself.
-  class waker {
-   public:
-    waker(asio::io_context& c, std::shared_ptr<std::atomic<bool>> seen) : context_(&c), seen_(std::move(seen)) {}
-    void operator()() noexcept {
-      if (*seen_ || std::this_thread::get_id() == runner_) return;
-      try {
-        if (++rounds_ < 16) return asio::post(*context_, *this);
-        auto timer = std::make_shared<asio::steady_timer>(*context_, std::chrono::milliseconds(1));  // it is busy
-        timer->async_wait([w = *this, timer](const error_code&) mutable { w(); });
-      } catch (...) {
-        std::terminate();  // the runner would wait for ever
-      }
-    }
-
-   private:
-    asio::io_context* context_;
-    std::shared_ptr<std::atomic<bool>> seen_;
-    std::thread::id runner_ = std::this_thread::get_id();
-    int rounds_ = 0;
-  };
-
   asio::io_context* stop_at_end_;
-  std::shared_ptr<std::atomic<bool>> runner_has_seen_;
-  std::optional<waker> waker_;
   fate fate_ = fate::stopped;
   enum : unsigned char { under_way, over, left };
   std::atomic<unsigned char> state_of_run_{under_way};
 };
 
 template <class T>
-class main_root_of final : public main_root {
+class main_root_of : public main_root {
  public:
-  main_root_of(loop& l, task<T> t, asio::io_context* stop_at_end, asio::io_context* wake_at_end)
-      : main_root(l, stop_at_end, wake_at_end) {
-    start(*t.release());
-  }
+  main_root_of(loop& l, asio::io_context* stop_at_end) noexcept : main_root(l, stop_at_end) {}
+  void begin(task<T> t) noexcept { this->start(*t.release()); }
   result<T>& get() noexcept { return result_; }
 
  private:
@@ -273,13 +246,53 @@ class main_root_of final : public main_root {
   result<T> result_;
 };
 
+/// Wakes the thread of a run whose task may have ended on another: a handler that is posted until that thread has run
+/// one, or has noticed by itself. A template, so that only a run on a given context is compiled with it.
+template <class Context>
+class waker {
+ public:
+  waker(Context& c, std::shared_ptr<std::atomic<bool>> seen) : context_(&c), seen_(std::move(seen)) {}
+  void operator()() noexcept {
+    if (*seen_ || std::this_thread::get_id() == runner_) return;
+    try {
+      if (++rounds_ < 16) return asio::post(*context_, *this);
+      auto timer = std::make_shared<asio::steady_timer>(*context_, std::chrono::milliseconds(1));  // it is busy
+      timer->async_wait([w = *this, timer](const error_code&) mutable { w(); });
+    } catch (...) {
+      std::terminate();  // the runner would wait for ever
+    }
+  }
+
+ private:
+  Context* context_;
+  std::shared_ptr<std::atomic<bool>> seen_;
+  std::thread::id runner_ = std::this_thread::get_id();
+  int rounds_ = 0;
+};
+
+/// The same on a given context.
+template <class T>
+class guest_root_of final : public main_root_of<T> {
+ public:
+  guest_root_of(loop& l, asio::io_context* c) : main_root_of<T>(l, nullptr), waker_(*c, runner_has_seen_) {}
+  ~guest_root_of() { *runner_has_seen_ = true; }
+
+ private:
+  void report_end() noexcept override {
+    auto wake = waker_;
+    if (this->let_go()) wake();
+  }
+  std::shared_ptr<std::atomic<bool>> runner_has_seen_ = std::make_shared<std::atomic<bool>>(false);
+  waker<asio::io_context> waker_;
+};
+
 /// While it lives, SIGINT and SIGTERM ask the tree to stop. It waits for signals only while the loop has something to
 /// do, so that a context without work comes to its end and a deadlock is seen.
 class signal_watch final : loop::observer {
  public:
   signal_watch(asio::io_context& context, loop& l, root& r) : signals_(context), loop_(l), root_(r) {
-    for (int s : {SIGINT, SIGTERM})
-      if (!is_ignored(s)) signals_.add(s);
+    if (!is_ignored(SIGINT)) signals_.add(SIGINT);
+    if (!is_ignored(SIGTERM)) signals_.add(SIGTERM);
     wait();
     loop_.observe(this);
   }
@@ -318,7 +331,7 @@ class signal_watch final : loop::observer {
 #endif
   }
 
-  asio::signal_set signals_;
+  asio::basic_signal_set<asio::io_context::executor_type> signals_;
   loop& loop_;
   root& root_;
   int signal_ = 0;
@@ -327,26 +340,28 @@ class signal_watch final : loop::observer {
 inline std::string describe_deadlock(loop& l, const root& main) {
   std::string text = "tandem::deadlock: nothing is ready, timed or in flight, and the task still waits";
   text += await_tree(main, l.now());
-  for (root* r = l.first_root(); r; r = loop::next_root(*r))
-    if (r != &main) text.append("\n and, spawned:").append(await_tree(*r, l.now()));
+  for (root* r = l.first_root(); r; r = loop::next_root(*r)) {
+    if (r == &main) continue;
+    text += "\n and, spawned:";
+    text += await_tree(*r, l.now());
+  }
   return text;
 }
 
-/// How a run goes on from one moment to the next: real or simulated.
+/// What runs have in common. `How` derives from it and says how things go on from one moment to the next. A template,
+/// so that a program is compiled with those that it uses.
+template <class How>
 class runner {
  public:
   runner(asio::io_context& context, loop& l) noexcept : context_(context), loop_(l) {}
 
-  /// Lets the loop go on until `main` has ended or nothing can happen any more.
-  virtual void go_on(main_root& main) = 0;
-
   /// Until `main` has ended. Throws `deadlock` when it never will.
   void run_to_end(main_root& main) {
     if (context_.stopped()) context_.restart();
-    go_on(main);
+    how().go_on(main);
     if (main.ended()) return;
     std::string report;
-    in_turn([&] {
+    how().in_turn([&] {
       if (main.ended() || !loop_.idle()) return;
       report = describe_deadlock(loop_, main);
       loop_.ask_to_stop(main);
@@ -358,8 +373,8 @@ class runner {
           "tandem::run: the io_context was stopped, or ran out of work, before the task had ended");
     }
     context_.restart();
-    go_on(main);
-    if (!main.ended()) in_turn([&] {
+    how().go_on(main);
+    if (!main.ended()) how().in_turn([&] {
         if (!main.ended()) loop_.abandon(main);
       });
     throw deadlock(report);
@@ -377,41 +392,46 @@ class runner {
   }
 
  protected:
-  /// Runs until no tree is left, or nothing can happen any more.
-  virtual void clean_up() = 0;
-  /// Calls `f` where nothing of the loop runs meanwhile; by itself if no other thread can.
-  virtual void in_turn(const std::function<void()>& f) { f(); }
-  ~runner() = default;
   asio::io_context& context_;
   loop& loop_;
 
  private:
+  How& how() noexcept { return static_cast<How&>(*this); }
   void end_all() {
     loop_.end_all();
     context_.restart();
-    clean_up();  // what is left then waits for what can never happen: it goes with the context
+    how().clean_up();  // what is left then waits for what can never happen: it goes with the context
   }
 };
 
-class real_runner final : public runner {
+/// On a context of its own.
+class host_runner final : public runner<host_runner> {
  public:
-  real_runner(asio::io_context& context, loop& l, bool owns_context) noexcept
-      : runner(context, l), owns_context_(owns_context) {}
-
- private:
-  void go_on(main_root& main) override {
-    if (owns_context_)
-      context_.run();  // the root stops the context when it has ended
-    else
-      while (!main.ended() && context_.run_one() != 0) {
-      }
+  using runner::runner;
+  /// Lets the loop go on until `main` has ended or nothing can happen any more.
+  void go_on(main_root&) { context_.run(); }  // the root stops the context when it has ended
+  /// Calls `f` where nothing of the loop runs meanwhile.
+  template <class Function>
+  void in_turn(Function f) {
+    f();
   }
-  void clean_up() override {
+  /// Runs until no tree is left, or nothing can happen any more.
+  void clean_up() {
     while (loop_.has_trees() && context_.run_one() != 0) {
     }
   }
-  void in_turn(const std::function<void()>& f) override {
-    if (owns_context_) return f();
+};
+
+/// On a context that other threads may run as well.
+class guest_runner final : public runner<guest_runner> {
+ public:
+  using runner::runner;
+  void go_on(main_root& main) {
+    while (!main.ended() && context_.run_one() != 0) {
+    }
+  }
+  template <class Function>
+  void in_turn(Function f) {
     std::atomic<bool> done{false};
     std::exception_ptr error;
     asio::post(loop_.executor(), [&] {
@@ -429,10 +449,9 @@ class real_runner final : public runner {
         std::this_thread::yield();
     if (error) std::rethrow_exception(error);
   }
-  bool owns_context_;
 };
 
-class simulated_runner final : public runner {
+class simulated_runner final : public runner<simulated_runner> {
  public:
   simulated_runner(asio::io_context& context, loop& l, const simulation_options& options) noexcept
       : runner(context, l), outer_time_(virtual_now()) {
@@ -441,15 +460,20 @@ class simulated_runner final : public runner {
   }
   ~simulated_runner() { virtual_now() = outer_time_; }
 
- private:
-  void go_on(main_root& main) override {
+  void go_on(main_root& main) {
     while (!main.ended())
       if (!next(&main)) return;
   }
-  void clean_up() override {
+  template <class Function>
+  void in_turn(Function f) {
+    f();
+  }
+  void clean_up() {
     while (loop_.has_trees() && next(nullptr)) {
     }
   }
+
+ private:
   /// One round; false when nothing can happen any more.
   bool next(main_root* main) {
     bool ran = false;
@@ -470,21 +494,25 @@ class simulated_runner final : public runner {
 };
 
 inline void refuse_inside_a_loop(const char* who) {
-  if (loop::current())
-    throw std::logic_error(std::string(who) +
-                           ": called from inside a coroutine, which it would block; co_await the task");
+  if (!loop::current()) return;
+  std::string text = who;
+  text += ": called from inside a coroutine, which it would block; co_await the task";
+  throw std::logic_error(text);
 }
 
 /// Owns the root during a run; if the run is left by an exception, the root stays with its loop.
-template <class T>
+template <class T, class Root = main_root_of<T>>
 class main_task {
  public:
-  main_task(loop& l, task<T> t, asio::io_context* stop_at_end, asio::io_context* wake_at_end = nullptr)
-      : root_(new main_root_of<T>(l, checked(std::move(t)), stop_at_end, wake_at_end)) {}
+  main_task(loop& l, task<T> t, asio::io_context* context) {
+    if (!t) throw_empty_task();
+    root_ = new Root(l, context);
+    root_->begin(std::move(t));
+  }
   main_task(const main_task&) = delete;
   main_task& operator=(const main_task&) = delete;
   ~main_task() { root_->leave(); }
-  main_root_of<T>& root() noexcept { return *root_; }
+  Root& root() noexcept { return *root_; }
   T take(int signal) {
     if (root_->was_stopped()) {
       if (signal != 0) throw interrupted(signal);
@@ -494,11 +522,7 @@ class main_task {
   }
 
  private:
-  static task<T> checked(task<T> t) {
-    if (!t) throw_empty_task();
-    return t;
-  }
-  main_root_of<T>* root_;
+  Root* root_;
 };
 
 /// What the completion handler of a spawned T is called with.
@@ -731,7 +755,7 @@ T run(task<T> main) {
   asio::io_context context(1);
   detail::loop& l = detail::loop::alone_on(context);
   detail::main_task<T> root(l, std::move(main), &context);
-  detail::real_runner runner(context, l, true);
+  detail::host_runner runner(context, l);
   detail::signal_watch signals(context, l, root.root());
   runner.run_and_end_all(root.root());
   return root.take(signals.signal());
@@ -743,8 +767,8 @@ T run(asio::io_context& context, task<T> main) {
   detail::loop& l = detail::loop::of(context);
   if (l.here())
     throw std::logic_error("tandem::run: called from a handler of the loop that is to run; co_await or spawn the task");
-  detail::main_task<T> root(l, std::move(main), nullptr, &context);
-  detail::real_runner(context, l, false).run_to_end(root.root());
+  detail::main_task<T, detail::guest_root_of<T>> root(l, std::move(main), &context);
+  detail::guest_runner(context, l).run_to_end(root.root());
   return root.take(0);
 }
 
