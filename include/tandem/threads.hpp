@@ -16,7 +16,6 @@
 #include TANDEM_ASIO_HEADER(post.hpp)
 #include TANDEM_ASIO_HEADER(thread_pool.hpp)
 
-#include <algorithm>
 #include <atomic>
 #include <concepts>
 #include <exception>
@@ -86,13 +85,14 @@ auto on(Context& context, Awaitable&& awaitable);
 namespace detail {
 
 /// Where the calls run. It is never destroyed, so that a call that was left behind does not keep the program from
-/// ending.
-inline asio::thread_pool& call_threads() {
-  static asio::thread_pool& pool = []() -> asio::thread_pool& {
-    auto& p = *new asio::thread_pool(1);  // with more, its constructor hangs if one cannot be started
+/// ending. A template, so that only who calls it is compiled with it.
+template <class Pool = asio::thread_pool>
+Pool& call_threads() {
+  static Pool& pool = []() -> Pool& {
+    auto& p = *new Pool(1);  // with more, its constructor hangs if one cannot be started
     try {
-      for (std::size_t n = std::min<std::size_t>(32, std::thread::hardware_concurrency() + 4); n > 1; --n)
-        std::thread([&p] { p.attach(); }).detach();
+      const unsigned wanted = std::thread::hardware_concurrency() + 4;
+      for (unsigned n = wanted < 32 ? wanted : 32; n > 1; --n) std::thread([&p] { p.attach(); }).detach();
     } catch (...) {  // fewer will do
     }
     return p;
@@ -265,7 +265,7 @@ class on_awaitable final : public arrival {
     if (!task_) throw_empty_task();
   }
   on_awaitable(on_awaitable&& o) noexcept
-      : arrival(std::move(o)), other_(std::exchange(o.other_, std::nullopt)), task_(std::move(o.task_)) {}
+      : arrival(std::move(o)), other_(std::move(o.other_)), task_(std::move(o.task_)) {}
   ~on_awaitable() = default;
 
   const char* what() const noexcept override { return "on"; }
@@ -274,7 +274,7 @@ class on_awaitable final : public arrival {
     if (!task_) throw std::logic_error("tandem: awaiting an `on` that was moved from, or awaited before");
     if (!park(f)) return true;
     home_ = f.scope->loop;
-    elsewhere_ = &**other_ != home_;
+    elsewhere_ = &*other_ != home_;
     if (elsewhere_) {
       try {
         home_->outside_begins();
@@ -284,7 +284,7 @@ class on_awaitable final : public arrival {
         throw;
       }
     }
-    child_.emplace(**other_, *this).begin(*task_.release());
+    child_.emplace(*other_, *this).begin(*task_.release());
     return true;
   }
   T await_resume() {
@@ -298,7 +298,7 @@ class on_awaitable final : public arrival {
     if (std::exchange(stop_asked_, true)) return;
     unsigned char expected = running;
     if (!fate_.compare_exchange_strong(expected, stop_under_way)) return;
-    (*other_)->push(message_);
+    other_->push(message_);
     fate_.store(stop_sent);
   }
 
@@ -331,7 +331,7 @@ class on_awaitable final : public arrival {
     child_is_over_ = true;
     unsigned char expected = running;
     if (fate_.compare_exchange_strong(expected, over) || message_is_here_) return go_home();
-    if ((*other_)->closed())  // it must not go while a message is being pushed, which it collects afterwards
+    if (other_->closed())  // it must not go while a message is being pushed, which it collects afterwards
       while (fate_.load() != stop_sent) std::this_thread::yield();
   }
   void message_arrived() noexcept {
@@ -339,10 +339,10 @@ class on_awaitable final : public arrival {
     if (child_is_over_)
       go_home();
     else
-      (*other_)->ask_to_stop(*child_);
+      other_->ask_to_stop(*child_);
   }
   void go_home() noexcept {
-    other_.reset();  // its context may go while this frame is still there
+    other_.let_go();  // its context may go while this frame is still there
     home_->push(*this);
   }
 
@@ -353,7 +353,7 @@ class on_awaitable final : public arrival {
     home_->queue(*this);
   }
 
-  std::optional<loop::entry> other_;
+  loop::entry other_;
   std::optional<child> child_;
   message message_{*this};
   loop* home_ = nullptr;

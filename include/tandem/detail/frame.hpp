@@ -101,8 +101,11 @@ class frame {
   };
   detail::scope* scope = nullptr;  // set when the frame starts
   wait_node* waits_for = nullptr;  // null while the frame runs, and before it starts
-  std::source_location where;      // of the latest co_await
-  std::uint32_t index = 0;         // which child of its owner this is
+  union {
+    std::source_location where{};  // of the latest co_await
+    frame* next_put_off;           // instead, while the start is put off because the stack was deep
+  };
+  std::uint32_t index = 0;  // which child of its owner this is
 
   frame() = default;
   frame(const frame&) = delete;
@@ -126,6 +129,8 @@ class frame {
 
   template <class A>
   auto await_transform(A&& awaitable, std::source_location here = std::source_location::current());
+
+  bool scope_ran;  // when it was put off
 
  protected:
   ~frame() = default;

@@ -8,7 +8,6 @@
 #include "intrusive_list.hpp"
 
 #include TANDEM_ASIO_HEADER(execution_context.hpp)
-#include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
 #include TANDEM_ASIO_HEADER(post.hpp)
 #include TANDEM_ASIO_HEADER(steady_timer.hpp)
 #include TANDEM_ASIO_HEADER(strand.hpp)
@@ -17,6 +16,7 @@
 
 #include <atomic>
 #include <concepts>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -288,8 +288,9 @@ class loop {
     entry(const entry& o) noexcept : loop_(o.loop_), kept_(o.kept_) { enter(); }
     entry(entry&& o) noexcept : loop_(o.loop_), kept_(std::exchange(o.kept_, nullptr)) {}
     entry& operator=(entry) = delete;
-    ~entry() {
-      if (kept_) kept_->leave();
+    ~entry() { let_go(); }
+    void let_go() noexcept {
+      if (kept_) std::exchange(kept_, nullptr)->leave();
     }
     loop& operator*() const noexcept { return *loop_; }
     loop* operator->() const noexcept { return loop_; }
@@ -411,16 +412,20 @@ class loop {
   friend class loop_service;
   friend struct loops_alive;
 
+  template <class Executor>
+  static void post_drain_to(const Executor& e, loop& l) {
+    asio::post(e, drain_handler{&l});
+  }
   template <class Serial>
   static access directly(Serial serial) {
     return {std::move(serial),
-            [](loop& l) { asio::post(*l.executor_.target<Serial>(), drain_handler{&l}); },
+            [](loop& l) { post_drain_to(*l.executor_.target<Serial>(), l); },
             [](const loop& l) { return l.executor_.target<Serial>()->running_in_this_thread(); }};
   }
   template <class Strand>
   static bool reach_by_type_erasure(access& a, const asio::any_io_executor& given) {
     if (given.target_type() != typeid(Strand)) return false;
-    a = {given, [](loop& l) { asio::post(l.executor_, drain_handler{&l}); },
+    a = {given, [](loop& l) { post_drain_to(l.executor_, l); },
          [](const loop& l) { return l.executor_.target<Strand>()->running_in_this_thread(); }};
     return true;
   }
@@ -498,6 +503,7 @@ class loop {
     friend class drain_allocator;
     drain_memory* memory_;
   };
+
   struct drain_handler {
     loop* l;
     using allocator_type = drain_allocator<void>;
@@ -518,14 +524,16 @@ class loop {
   void drain() noexcept;
   bool has_arrivals() const noexcept { return inbox_.load(std::memory_order_relaxed) != nullptr; }
   void collect() noexcept;
+  void tell_closer() noexcept;
+  void wait_for_arrivals() noexcept;
   void leave() noexcept;
   bool may_go() const noexcept {
     return goes_when_idle_ && !roots_ && ready_.empty() && waits_ == 0 && operations_ == 0;
   }
   void run_entry(leaf& l) noexcept;
-  bool postpone(frame& child) noexcept;
   bool start_traced(frame& child) noexcept;
-  void run_postponed() noexcept;
+  void put_off(frame& child) noexcept;
+  void run_put_off() noexcept;
   [[gnu::always_inline]] void drive(step s) noexcept;
   template <bool Traced>
   [[gnu::always_inline]] void drive(step s) noexcept;
@@ -573,22 +581,19 @@ class loop {
   std::uint64_t stops_ = 0;
   std::size_t operations_ = 0;
   std::size_t outside_ = 0;
-  std::optional<asio::executor_work_guard<asio::any_io_executor>> work_;  // while something is outside
+  asio::any_io_executor work_;  // while something is outside: ours, and it keeps its context running
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
   tracer* const tracer_ = tracer::of_this_thread();
   root* roots_ = nullptr;
-  struct postponed_child {
-    frame* child;
-    bool scope_ran;  // when it was put off
-  };
-  std::vector<postponed_child> postponed_;
+  frame* put_off_ = nullptr;  // the first of those that are to start before anything else
+  frame** put_off_end_ = &put_off_;
   intrusive_list<leaf> stopping_;
   clock::time_point batch_time_{};  // under simulate: the virtual time
   std::uint64_t seed_ = 0;
   std::vector<heap_entry> timers_;
   std::uint64_t next_order_ = 0;
-  std::optional<asio::steady_timer> timer_;  // none before the first timer, nor once the context goes
+  asio::steady_timer* timer_ = nullptr;  // owned; none before the first timer, nor once the context goes
   clock::time_point armed_for_{};
   bool armed_ = false;
   std::size_t waits_ = 0;  // handlers of timer_ that have not run
@@ -610,12 +615,14 @@ class loop_service : public asio::execution_context::service {
     const std::scoped_lock lock(mutex_);
     if (!main_) {
       const asio::any_io_executor executor(context.get_executor());
-      main_ = std::make_unique<loop>(*this, executor, reach(executor), false);
+      main_ = new loop(*this, executor, reach(executor), false);
       if (closed_) main_->close();
     }
     return *main_;
   }
-  loop::entry of(const asio::any_io_executor& executor, access_to reach) {
+  /// A template, so that only a program with more than the context's own loop is compiled with it.
+  template <class Reach>
+  loop::entry of(const asio::any_io_executor& executor, Reach reach) {
     const std::scoped_lock lock(mutex_);
     if (main_ && main_->belongs_to(executor)) return loop::entry(*main_);
     for (std::size_t i = others_.size(); i-- != 0;)
@@ -625,23 +632,24 @@ class loop_service : public asio::execution_context::service {
     l->place_ = others_.size();
     if (closed_) l->close();
     const bool is_wrapped = l->executor() != executor;
-    others_.push_back({executor, is_wrapped ? l->executor() : asio::any_io_executor(), std::move(l)});
-    return loop::entry(*others_.back().l);
+    others_.push_back({executor, is_wrapped ? l->executor() : asio::any_io_executor(), l.get()});
+    return loop::entry(*l.release());
   }
   /// Destroys a loop that has nothing left to do, unless somebody is about to give it something.
   bool retire(loop& l) noexcept {
-    std::unique_ptr<loop> retired;
-    const std::scoped_lock lock(mutex_);
-    if (l.entries_.load() != 0) return false;  // whoever leaves last posts a drain
-    while (l.pushers_.load() != 0) std::this_thread::yield();  // he may be about to, for a few instructions
-    if (l.scheduled_.load() || l.has_arrivals()) return false;
-    const std::size_t at = l.place_;
-    retired = std::move(others_[at].l);
-    if (at + 1 != others_.size()) {
-      others_[at] = std::move(others_.back());
-      others_[at].l->place_ = at;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (l.entries_.load() != 0) return false;  // whoever leaves last posts a drain
+      while (l.pushers_.load() != 0) std::this_thread::yield();  // he may be about to, for a few instructions
+      if (l.scheduled_.load() || l.has_arrivals()) return false;
+      const std::size_t at = l.place_;
+      if (at + 1 != others_.size()) {
+        others_[at] = std::move(others_.back());
+        others_[at].l->place_ = at;
+      }
+      others_.pop_back();
     }
-    others_.pop_back();
+    delete &l;
     return true;
   }
 
@@ -649,8 +657,8 @@ class loop_service : public asio::execution_context::service {
   /// sockets of the context that is gone: both are left alone for ever.
   ~loop_service() override {
     shut_down_all();  // for what a handler's destructor has spawned since
-    if (main_) forget(main_);
-    for (auto& p : others_) forget(p.l);
+    for (auto& p : others_) forget(*p.l);
+    if (main_) forget(*main_);
   }
 
  private:
@@ -662,16 +670,19 @@ class loop_service : public asio::execution_context::service {
     if (main_) main_->shut_down();
     for (std::size_t i = 0; i != others_.size(); ++i) others_[i].l->shut_down();  // a destructor may add one more
   }
-  static void forget(std::unique_ptr<loop>& l) noexcept {
-    if (l->busy_with_operations()) l.release()->outlives_context();
+  static void forget(loop& l) noexcept {
+    if (l.busy_with_operations())
+      l.outlives_context();
+    else
+      delete &l;
   }
 
   std::mutex mutex_;
   bool closed_ = false;
-  std::unique_ptr<loop> main_;  // of the executor of an io_context
+  loop* main_ = nullptr;  // of the executor of an io_context
   struct place {
     asio::any_io_executor given, wrapped;  // beside the loop, so that a search goes through memory in order
-    std::unique_ptr<loop> l;
+    loop* l;
   };
   std::vector<place> others_;
 };
@@ -793,6 +804,7 @@ inline void root::stray_ended() noexcept {
 /// All loops of the process, so that a primitive can ask whether the one that it remembers is still there.
 struct loops_alive {
   std::mutex mutex;
+  std::condition_variable arrived;  // something, at a loop whose context goes
   loop* first = nullptr;
   std::uint64_t last_number = 0;
 
@@ -821,6 +833,7 @@ inline loop::loop(loop_service& service, asio::any_io_executor given, access own
 }
 
 inline loop::~loop() {
+  delete timer_;
   while (pushers_.load() != 0) std::this_thread::yield();
   const std::scoped_lock lock(loops_alive::get().mutex);
   *previous_alive_ = next_alive_;
@@ -899,10 +912,22 @@ inline void loop::push(arrival& a) noexcept {
   do a.next_arrival_ = head;
   while (!inbox_.compare_exchange_weak(head, &a));
   if (closed_.load())
-    inbox_.notify_all();  // shut_down waits
+    tell_closer();
   else if (!head)
     post_drain();  // whoever found it empty; under simulate this only wakes the context
   pushers_.fetch_sub(1);
+}
+
+/// shut_down waits.
+[[gnu::cold]] inline void loop::tell_closer() noexcept {
+  loops_alive& all = loops_alive::get();
+  { const std::scoped_lock lock(all.mutex); }
+  all.arrived.notify_all();
+}
+[[gnu::cold]] inline void loop::wait_for_arrivals() noexcept {
+  loops_alive& all = loops_alive::get();
+  std::unique_lock lock(all.mutex);
+  while (!has_arrivals()) all.arrived.wait(lock);
 }
 
 inline void loop::collect() noexcept {
@@ -970,16 +995,17 @@ inline void loop::run_entry(leaf& l) noexcept {
   drive(l.state_ == leaf::woken     ? step::resume(*l.waiter)
         : l.state_ == leaf::stopped ? step::reap(*l.waiter)
                                     : l.on_turn());
-  if (!postponed_.empty()) run_postponed();
+  if (put_off_) run_put_off();
 }
 
-[[gnu::cold]] inline void loop::run_postponed() noexcept {
-  for (std::size_t i = 0; i != postponed_.size(); ++i) {  // what is postponed meanwhile is appended, and comes after
-    const auto [child, scope_ran] = postponed_[i];
-    const bool stopped = scope_ran && child->scope->state != scope::running;  // meanwhile: it never starts
+[[gnu::cold]] inline void loop::run_put_off() noexcept {
+  while (frame* child = put_off_) {  // what is put off meanwhile is appended, and comes after
+    put_off_ = child->next_put_off;
+    if (!put_off_) put_off_end_ = &put_off_;
+    child->where = {};
+    const bool stopped = child->scope_ran && child->scope->state != scope::running;  // meanwhile: it never starts
     drive(stopped ? step::reap(*child) : step::resume(*child));
   }
-  postponed_.clear();
 }
 
 /// The heart: resumes a frame; if that ends it, asks its owner what comes next, and so on up the tree. A stopped frame
@@ -1010,17 +1036,18 @@ inline void loop::drive(step s) noexcept {
 }
 [[gnu::cold]] inline void loop::drive_traced(step s) noexcept { drive<true>(s); }
 
-[[gnu::cold]] inline bool loop::postpone(frame& child) noexcept {
-  try {
-    postponed_.push_back({&child, child.scope->state == scope::running});
-    return true;
-  } catch (...) {  // no memory for the list: go on, deeper down the stack
-    return false;
-  }
+[[gnu::cold]] inline void loop::put_off(frame& child) noexcept {
+  child.scope_ran = child.scope->state == scope::running;
+  child.next_put_off = nullptr;
+  *put_off_end_ = &child;
+  put_off_end_ = &child.next_put_off;
 }
 
 inline bool loop::start(frame& child) noexcept {
-  if (depth_ == max_depth && postpone(child)) return false;
+  if (depth_ == max_depth) {
+    put_off(child);
+    return false;
+  }
   if (tracer_) return start_traced(child);
   ++depth_;
   child.handle().resume();
@@ -1076,21 +1103,21 @@ inline void loop::operation_dropped() noexcept {
 }
 
 inline void loop::outside_begins() {
-  if (outside_ == 0) work_.emplace(executor_);
+  if (outside_ == 0) work_ = asio::prefer(executor_, asio::execution::outstanding_work.tracked);
   ++outside_;
   ++operations_;
 }
 
 inline void loop::outside_ended() noexcept {
   --operations_;
-  if (--outside_ == 0) work_.reset();
+  if (--outside_ == 0) work_ = asio::any_io_executor();
 }
 
 inline void loop::shut_down() noexcept {
   close();
   while (pushers_.load() != 0) std::this_thread::yield();  // they may still hold the executor
   observer_ = nullptr;
-  timer_.reset();
+  delete std::exchange(timer_, nullptr);
   {
     running_here here(*this);
     collect();
@@ -1100,7 +1127,7 @@ inline void loop::shut_down() noexcept {
       l = next;
     }
     while (!joined_.empty()) {
-      inbox_.wait(nullptr);
+      wait_for_arrivals();
       collect();
     }
   }
@@ -1154,7 +1181,7 @@ inline bool loop::run_one() noexcept {
 // -------------------------------------------------------------------
 
 inline void loop::reserve_timer() {
-  if (!timer_ && !virtual_) timer_.emplace(executor_);
+  if (!timer_ && !virtual_) timer_ = new asio::steady_timer(executor_);
   if (timers_.size() == timers_.capacity()) timers_.reserve(timers_.empty() ? 16 : 2 * timers_.size());
 }
 
