@@ -649,6 +649,66 @@ TEST_CASE("the deadlock report names a child that ignores cancellation") {
   CHECK(report.find("waits for gate") != std::string::npos);
 }
 
+TEST_CASE("a reference from a handle stays when the outcome is asked for, and the other way round") {
+  auto main = []() -> task<> {
+    auto body = [](task_group& group) -> task<> {
+      auto h = group.spawn(after(1s, std::string("a value that is long enough to be on the heap")));
+      const std::string& v = co_await h;
+      const std::string& w = h.outcome().value();
+      CHECK(&v == &w);
+      CHECK(v.size() > 20);
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+}
+
+TEST_CASE("start in a scope that is stopped already stops its child, unless that is ready at once") {
+  auto main = []() -> task<> {
+    bool stopped = false, went_on = false;
+    auto slow = [&](started<>) -> task<> {
+      kit::at_exit note([&] { stopped = true; });
+      co_await stand_by();
+    };
+    auto quick = [](started<> ready) -> task<> {
+      ready();
+      co_return;
+    };
+    auto body = [&](task_group& group) -> task<> {
+      auto late = [&]() -> task<> {
+        while (!co_await tandem::this_task::cancel_requested) co_await tandem::shield(sleep_for(1s));
+        co_await group.start(quick);
+        went_on = true;
+        co_await group.start(slow);
+      };
+      co_await tandem::try_timeout(500ms, late());
+    };
+    co_await with_task_group(body);
+    CHECK(stopped);
+    CHECK(went_on);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("after its own cancel a group counts no cancelled that comes of it as a failure") {
+  auto main = []() -> task<> {
+    auto body = [](task_group& group) -> task<> {
+      group.cancel("why");
+      co_await group.spawn(stand_by());
+    };
+    co_await with_task_group(body);
+    auto fails = [](task_group& group) -> task<> {
+      group.cancel();
+      throw std::runtime_error("own failure");
+      co_return;
+    };
+    std::string text = co_await thrown_by(with_task_group(fails));
+    CHECK(text == "own failure");
+  };
+  simulate(main());
+}
+
 // ---- under every schedule ------------------------------------------------------------------------------------------
 
 TEST_CASE("groups hand over at every stop and every end of the context") {

@@ -30,6 +30,10 @@
 
 namespace tandem::inline TANDEM_CONFIG {
 
+namespace detail {
+struct outcome_access;
+}
+
 /// How a child ended: with a value or with an error. A child that was cancelled has the error `cancelled`.
 ///
 /// `stored` is T itself; a reference is kept as a reference_wrapper, void as a monostate. Copied and assigned as T is.
@@ -39,29 +43,28 @@ class outcome {
   using value_type = T;
   using stored = detail::stored_t<T>;
 
-  bool has_value() const noexcept { return value_.has_value(); }
+  bool has_value() const noexcept { return result_.has_value(); }
   explicit operator bool() const noexcept { return has_value(); }
   /// The value, or the error thrown.
-  stored& value() & { return checked(), *value_; }
-  const stored& value() const& { return checked(), *value_; }
-  stored value() && { return checked(), std::move(*value_); }
+  stored& value() & { return checked(), result_.get_value(); }
+  const stored& value() const& { return checked(), result_.get_value(); }
+  stored value() && { return checked(), std::move(result_.get_value()); }
   /// The error, or null if there is a value.
-  const std::exception_ptr& error() const noexcept { return error_; }
+  std::exception_ptr error() const noexcept { return result_.get_error(); }
 
   /// Made by the library.
-  explicit outcome(detail::result<T>&& r) : error_(r.get_error()) {
-    if (r.has_value())
-      value_.emplace(std::move(r.get_value()));
-    else if (!error_)
-      error_ = std::make_exception_ptr(cancelled());
+  explicit outcome(detail::result<T>&& r) : result_(std::move(r)) {
+    if (result_.empty()) result_.set_error(std::make_exception_ptr(cancelled()));
   }
 
  private:
+  friend struct detail::outcome_access;
+  outcome() noexcept = default;  // neither yet
   void checked() const {
-    if (error_) std::rethrow_exception(error_);
+    if (has_value()) return;
+    std::rethrow_exception(error());
   }
-  std::optional<stored> value_;
-  std::exception_ptr error_;
+  detail::result<T> result_;
 };
 
 /// Asks `gather` for an `outcome` of each child instead of stopping at the first failure.
@@ -119,6 +122,18 @@ auto for_each(Range&& range, Function&& function, fan_out options = {});
 // ---- implementation ------------------------------------------------------------------------------------------------
 
 namespace detail {
+
+struct outcome_access {
+  /// Neither a value nor an error yet.
+  template <class T>
+  static outcome<T> make_empty() noexcept {
+    return outcome<T>();
+  }
+  template <class T>
+  static result<T>& get(outcome<T>& o) noexcept {
+    return o.result_;
+  }
+};
 
 /// What the three have in common: the first failure stops the rest, unless outcomes were asked for.
 class gathering : public group {

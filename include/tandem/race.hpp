@@ -442,12 +442,19 @@ class race_vector final : public racing {
  private:
   void take(frame& child, fate how) noexcept override {
     arms_[child.index].release();
+    if (how == fate::stopped) return child.destroy();
     const bool was_decided = decided();
     result<T> mine;
     if (settle(mine, child, how))
       discard(discard_, mine);
     else if (!was_decided && mine.has_value())
       first_.take_from(mine);
+  }
+
+  void stop_children() noexcept override {
+    const stop_mode m = this->scope_.state == detail::scope::abandoned ? stop_mode::abandon : stop_mode::ask;
+    for (auto& a : arms_)
+      if (frame* c = a.get(); c && c->scope) detail::loop::stop_below(*c, m);
   }
 
   std::vector<task<T>> arms_;  // each is empty once it has ended

@@ -238,28 +238,19 @@ template <class T>
 class child_of final : public child_base {
  public:
   child_of(task_group_core& group, const child_options& options) : child_base(group, options) {}
-  /// The value, or the error thrown.
-  stored_t<T>& value() {
-    if (outcome_) return outcome_->value();
-    if (result_.has_error()) std::rethrow_exception(result_.get_error());
-    return result_.get_value();
-  }
-  const tandem::outcome<T>& outcome() {
-    if (!outcome_) outcome_.emplace(std::move(result_));
-    return *outcome_;
-  }
+  tandem::outcome<T>& outcome() noexcept { return outcome_; }
 
  private:
   void take(frame* f, fate how) noexcept override {
-    if (f && how == fate::done) result_.take_from(static_cast<promise<T>&>(*f).result);
-    this->failed_ = result_.has_error();
-    if (result_.empty()) result_.set_error(this->make_cancelled());
+    result<T>& r = outcome_access::get(outcome_);
+    if (f && how == fate::done) r.take_from(static_cast<promise<T>&>(*f).result);
+    this->failed_ = r.has_error();
+    if (r.empty()) r.set_error(this->make_cancelled());
   }
-  std::exception_ptr failure() const noexcept override { return result_.get_error(); }
+  std::exception_ptr failure() const noexcept override { return outcome_.error(); }
   void dispose() noexcept override { delete this; }
 
-  result<T> result_;
-  std::optional<tandem::outcome<T>> outcome_;  // made of the result when somebody asks for it
+  tandem::outcome<T> outcome_ = outcome_access::make_empty<T>();
 };
 
 struct handle_access {
@@ -290,7 +281,7 @@ class handle_awaiter final : public leaf {
   }
   value await_resume() {
     consume();
-    auto& v = record().value();
+    auto& v = record().outcome().value();
     if constexpr (std::is_void_v<T>) {
       return;
     } else if constexpr (std::is_reference_v<T>) {
@@ -443,8 +434,18 @@ class task_group_core : public group {
 
  private:
   void fail(std::exception_ptr e) noexcept {
+    if (is_cancelled_ && is_cancellation(e)) return;  // it comes of that, through a handle
     failures_.add(std::move(e));
     set_stopping(stop_mode::ask);
+  }
+  [[gnu::cold]] static bool is_cancellation(const std::exception_ptr& e) noexcept {
+    try {
+      std::rethrow_exception(e);
+    } catch (const cancelled&) {
+      return true;
+    } catch (...) {
+      return false;
+    }
   }
   void foreground_done() noexcept {
     if (--foreground_ != 0) return;
@@ -591,8 +592,12 @@ class start_awaitable final : public leaf {
       forget();
       return false;
     }
+    if (!park(f)) {  // in a stopped scope
+      forget();
+      c.stop(stop_mode::ask);
+      return true;
+    }
     report_->child = &c;
-    if (!park(f)) return true;
     report_->waiter = this;
     c.waiters.push_back(*this);
     return true;

@@ -52,7 +52,8 @@ struct wait_result {
 ///
 /// Cancels nothing and throws no failure of a task: ask the handles. What is pending may be waited for again. With a
 /// time limit it also goes on when that is over, with whatever is done; zero looks without waiting. A stop detaches the
-/// waiter only. Linear in the number of handles; one allocation for each of the two vectors, and one to wait. Throws
+/// waiter only. Linear in the number of handles, beside sorting those that are done; one allocation for each of the two
+/// vectors, and one to wait. Throws
 /// std::invalid_argument for no handles and for a negative limit, std::logic_error for an empty handle, one of another
 /// loop, and one's own.
 template <class T>
@@ -99,8 +100,8 @@ class completion_stream {
 /// Nothing starts before the first `next()`; from then on the tasks run whether or not somebody waits. Dropping the
 /// stream stops those that are left; they are joined by the tree in which `next()` was called, which ends after them.
 /// The same happens when the tree is stopped while nobody waits; under a shield, when the stream is dropped. Throws
-/// std::invalid_argument for an empty task and for a limit of zero. Without a limit all start at once. Two allocations,
-/// and the growth of a queue of what has ended.
+/// std::invalid_argument for an empty task and for a limit of zero. Without a limit all start at once. Two allocations. A
+/// failure of a task that ends after the stream is gone, in a clean-up, is dropped with its outcome.
 template <class T>
 completion_stream<T> as_completed(std::vector<task<T>> tasks,
                                   std::size_t limit = std::numeric_limits<std::size_t>::max());
@@ -127,6 +128,8 @@ class wait_awaitable final : public timer_leaf {
   const char* what() const noexcept override { return "wait"; }
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
+    if (handles_.empty())
+      throw std::logic_error("tandem::wait: awaiting a wait that was moved from, or awaited before");
     std::size_t failed = 0;
     left_ = 0;
     for (const auto& h : handles_) {
@@ -161,7 +164,13 @@ class wait_awaitable final : public timer_leaf {
   value_type await_resume() {
     consume();
     value_type out;
-    for (auto& h : handles_) (h.done() ? out.done : out.pending).push_back(std::move(h));
+    std::vector<task_handle<T>> all = std::move(handles_);
+    handles_.clear();
+    const auto is_done = [](const task_handle<T>& h) { return h.done(); };
+    const auto done = static_cast<std::size_t>(std::count_if(all.begin(), all.end(), is_done));
+    out.done.reserve(done);
+    out.pending.reserve(all.size() - done);
+    for (auto& h : all) (h.done() ? out.done : out.pending).push_back(std::move(h));
     std::sort(out.done.begin(), out.done.end(), [](const task_handle<T>& a, const task_handle<T>& b) {
       return handle_access::child(a).ended_as() < handle_access::child(b).ended_as();
     });
@@ -213,17 +222,17 @@ class completion_core final : public stop_target, public stray {
     if (under_way_ == 0) {
       scope_.loop = f.scope->loop;
       scope_.root = f.scope->root;
-      scope_.deadline = f.scope->deadline;
       // Under a shield the tree's stop is not for them either: who drops the stream stops them.
       const detail::scope* outermost = f.scope;
       while (outermost->outer) outermost = outermost->outer;
       scope_.outer = outermost == &scope_.root->scope() ? outermost : nullptr;
+      scope_.deadline = outermost->deadline;  // not that of one next()
     } else if (scope_.root != f.scope->root) {
       throw std::logic_error(
           "tandem::as_completed: next() is awaited in another tree than the one that runs the tasks");
     }
     ended_.reserve(tasks_.size());  // noting how one ended cannot fail
-    if (f.scope->state == detail::scope::running) fill();
+    if (!f.scope->stop_asked()) fill();
     if (under_way_ == 0) unlink_stray();
   }
   void wait_here(leaf* l) noexcept { waiter_ = l; }
@@ -262,6 +271,7 @@ class completion_core final : public stop_target, public stray {
 
  private:
   struct ended {
+    explicit ended(std::size_t i) noexcept : index(i) {}
     std::size_t index;
     result<T> value;
   };
@@ -281,7 +291,7 @@ class completion_core final : public stop_target, public stray {
   void keep(frame& f, fate how) noexcept {
     const std::size_t i = f.index;
     tasks_[i].release();
-    ended& one = ended_.emplace_back(ended{i, {}});
+    ended& one = ended_.emplace_back(i);
     if (how == fate::done) one.value.take_from(static_cast<promise<T>&>(f).result);
     f.destroy();
     --under_way_;

@@ -39,7 +39,35 @@ class result {
   result(result&& o) noexcept(std::is_nothrow_move_constructible_v<value_type>) {
     fill_from(o);
   }
-  result& operator=(result&&) = delete;
+  result(const result& o)
+    requires std::is_copy_constructible_v<value_type>
+  {
+    if (o.has_value())
+      set_value(o.value_);
+    else if (o.has_error())
+      emplace_error(o.error_);
+  }
+  result& operator=(result&& o)
+    requires std::is_move_assignable_v<value_type> && std::is_move_constructible_v<value_type>
+  {
+    if (this == &o) return *this;
+    if (has_value() && o.has_value()) {
+      value_ = std::move(o.value_);
+    } else {
+      clear();
+      take_from(o);
+    }
+    return *this;
+  }
+  result& operator=(const result& o)
+    requires std::is_copy_assignable_v<value_type> && std::is_copy_constructible_v<value_type>
+  {
+    if (has_value() && o.has_value())
+      value_ = o.value_;
+    else if (this != &o)
+      *this = result(o);
+    return *this;
+  }
   ~result() { clear(); }
 
   /// Precondition: empty.

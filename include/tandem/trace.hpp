@@ -1,0 +1,533 @@
+// tandem/trace.hpp: a record of what coroutines did when, and charts of it: timeline. Included by itself: tandem.hpp
+// leaves it out, because it would take a tenth longer to compile.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// needs: asio.hpp, clock.hpp, detail/await_tree.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/loop.hpp
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "asio.hpp"
+#include "clock.hpp"
+
+#include "detail/await_tree.hpp"
+#include "detail/frame.hpp"
+#include "detail/loop.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <locale>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace tandem::inline TANDEM_CONFIG {
+
+/// Options of `timeline`.
+struct timeline_options {
+  /// How many spans are kept, and how many coroutines. A span takes 32 bytes, a coroutine about 100, while it runs 150.
+  std::size_t most_spans = 65'536;
+};
+
+/// What `timeline::gantt` draws with: characters that every terminal has, or blocks in UTF-8.
+enum class glyphs { ascii, blocks };
+
+namespace detail {
+class trace_recorder;
+}
+
+/// Records what coroutines do while it lives, and draws it: `timeline t; simulate(main()); std::cout << t.gantt();`
+///
+/// It hears of the loops that are made on its thread during its life, by `run`, `simulate` or the first `spawn` on an
+/// executor, on whatever threads they run; of two timelines, the one made later. Where there is none, a loop pays one
+/// predictable branch for each resumption. A coroutine is known by the name of its function; it is left out if it never
+/// waits, or is one of tandem's own, whose children are shown below its parent. A simulation has a chart of its own;
+/// what ran in real time is in one chart.
+///
+/// A coroutine that was stopped is marked. Failures look like any other end. When memory runs out, or when
+/// `most_spans` are full, recording ends early and the charts say so; the coroutines never notice. A loop may outlive
+/// the timeline. Destroy it on the thread that made it.
+///
+/// Each wait costs two locks of a mutex, two readings of the clock and one look-up; amortised O(1), allocating as a
+/// vector does.
+class timeline {
+ public:
+  explicit timeline(timeline_options options = {});
+  timeline(const timeline&) = delete;
+  timeline& operator=(const timeline&) = delete;
+  ~timeline();
+
+  /// A chart as text, `width` columns wide (at least 40): a line for each coroutine, below the one that awaits it.
+  ///
+  /// Callable at any time, from any thread; coroutines that have not ended are marked. Time runs from the first start;
+  /// a column shows what its middle fell into. The same run under `simulate` gives the same text. Linear in what was
+  /// recorded.
+  std::string gantt(std::size_t width = 80, glyphs with = glyphs::ascii) const;
+
+  /// The same as an SVG document that needs no other file and is readable on light and dark pages. Names, what was
+  /// waited for, and exact times are in the titles of its elements.
+  std::string svg() const;
+
+ private:
+  detail::trace_recorder* recorder_;
+};
+
+// ---- implementation ------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+enum class doing : unsigned char { runs, sleeps, waits_for_children, waits };
+
+struct traced_span {
+  clock::time_point begin, end;
+  const char* what;  // is waited for; null: it runs
+  doing kind;
+};
+
+struct traced_coroutine {
+  static constexpr std::uint32_t nobody = ~std::uint32_t(0);
+
+  const char* function = nullptr;  // unknown before its first wait
+  std::uint32_t parent = nobody;   // starts earlier, so its number is smaller
+  std::uint64_t axis = 0;          // the number of a simulation's loop, 0 in real time
+  clock::time_point start;
+  traced_span now;  // what it does since when; at last, `end` is the end of all
+  enum : unsigned char { goes_on, ended, stopped } state = goes_on;
+  std::vector<traced_span> spans{};  // those that took time
+};
+
+/// All that there is to draw.
+struct trace_record {
+  std::vector<traced_coroutine> coroutines;  // in the order of their starts
+  const char* ended_early = nullptr;         // why
+};
+
+/// The end of a timeline that loops know. They keep a plain pointer to it and may live longer than the timeline, so it
+/// stays, without its record, until every loop that was made meanwhile has gone.
+class trace_recorder final : public tracer {
+ public:
+  explicit trace_recorder(std::size_t most_spans) noexcept : most_spans_(most_spans) {}
+
+  /// Makes it the one of this thread.
+  void open() noexcept {
+    loops_alive& loops = loops_alive::get();
+    const std::scoped_lock lock(loops.mutex);
+    first_loop_ = loops.last_number + 1;
+    outer_ = std::exchange(of_this_thread(), this);
+    next_ = std::exchange(all(), this);
+  }
+  /// Ends the record, and destroys every recorder that no loop can know any more.
+  void close() noexcept {
+    {
+      const std::scoped_lock lock(mutex_);
+      is_closed_ = true;
+      record_ = {};
+      known_ = {};
+    }
+    loops_alive& loops = loops_alive::get();
+    const std::scoped_lock lock(loops.mutex);
+    last_loop_ = loops.last_number;
+    if (of_this_thread() == this) leave(of_this_thread());
+    for (trace_recorder* r = all(); r; r = r->next_)  // not the latest one: timelines may go in any order
+      if (r->outer_ == this) leave(r->outer_);
+    for (trace_recorder** place = &all(); trace_recorder* r = *place;) {
+      bool is_known = !r->has_left_;
+      for (const loop* l = loops.first; l && !is_known; l = loops_alive::next(*l))
+        is_known = l->number() >= r->first_loop_ && l->number() <= r->last_loop_;
+      if (is_known) {
+        place = &r->next_;
+      } else {
+        *place = r->next_;
+        delete r;
+      }
+    }
+  }
+  trace_record record() const {
+    const std::scoped_lock lock(mutex_);
+    return record_;
+  }
+  /// How many there are, those included that only loops know; for tests.
+  static std::size_t count() noexcept {
+    const std::scoped_lock lock(loops_alive::get().mutex);
+    std::size_t n = 0;
+    for (const trace_recorder* r = all(); r; r = r->next_) ++n;
+    return n;
+  }
+
+ private:
+  using known_map = std::unordered_map<const frame*, std::uint32_t>;
+
+  ~trace_recorder() = default;
+
+  void resumes(loop& l, frame& f) noexcept override {
+    note([&] {
+      const auto known = known_.find(&f);
+      if (f.where.line() != 0) return change(known, l.now(), nullptr, doing::runs);
+      // It has not awaited anything yet. One that was destroyed with its tree may have had the same place in memory.
+      end(known, l.now(), traced_coroutine::stopped);
+      start(l, f);
+    });
+  }
+  void suspends(loop& l, frame& f) noexcept override {
+    note([&] {
+      const auto known = known_.find(&f);
+      if (known == known_.end()) return;
+      if (const char*& name = record_.coroutines[known->second].function; !name) name = f.where.function_name();
+      change(known, l.now(), f.waits_for->what(), kind_of(*f.waits_for));
+    });
+  }
+  void ends(loop& l, frame& f, fate how) noexcept override {
+    note([&] {
+      end(known_.find(&f), l.now(), how == fate::done ? traced_coroutine::ended : traced_coroutine::stopped);
+    });
+  }
+
+  template <class Event>
+  void note(Event event) noexcept {
+    const std::scoped_lock lock(mutex_);
+    if (is_closed_ || record_.ended_early) return;
+    try {
+      event();
+    } catch (...) {
+      record_.ended_early = "there was no more memory";
+    }
+  }
+  void start(loop& l, const frame& f) {
+    auto& coroutines = record_.coroutines;
+    if (coroutines.size() >= most_spans_) {
+      record_.ended_early = "no more coroutines than timeline_options::most_spans are kept";
+      return;
+    }
+    const frame* parent = f.owner->waiter;          // of a root: itself
+    if (!parent) parent = f.scope->root->child(0);  // of what as_completed runs: the tree
+    const auto known = known_.find(parent);
+    const clock::time_point now = l.now();
+    coroutines.push_back({.parent = known != known_.end() ? known->second : traced_coroutine::nobody,
+                          .axis = l.is_virtual() ? l.number() : 0,
+                          .start = now,
+                          .now = {now, now, nullptr, doing::runs}});
+    known_.emplace(&f, static_cast<std::uint32_t>(coroutines.size() - 1));
+  }
+  void change(known_map::const_iterator known, clock::time_point now, const char* what, doing kind) {
+    if (known == known_.end()) return;
+    traced_coroutine& c = record_.coroutines[known->second];
+    c.now.end = now;
+    if (c.now.begin != now) {
+      if (spans_ == most_spans_) {
+        record_.ended_early = "no more spans than timeline_options::most_spans are kept";
+        return;
+      }
+      c.spans.push_back(c.now);
+      ++spans_;
+    }
+    c.now = {now, now, what, kind};
+  }
+  void end(known_map::const_iterator known, clock::time_point now, decltype(traced_coroutine::state) how) {
+    change(known, now, nullptr, doing::runs);
+    if (known == known_.end() || record_.ended_early) return;
+    auto& coroutines = record_.coroutines;
+    traced_coroutine& c = coroutines[known->second];
+    known_.erase(known);
+    c.state = how;
+    if (!c.function && &c == &coroutines.back()) coroutines.pop_back();  // it never waited
+  }
+  static doing kind_of(const wait_node& n) noexcept {
+    for (std::size_t i = 0; i != n.children(); ++i)
+      if (n.child(i)) return doing::waits_for_children;
+    return std::string_view(n.what()) == "sleep" ? doing::sleeps : doing::waits;
+  }
+  /// `latest` is where a thread, or a later recorder, points to this one.
+  void leave(tracer*& latest) noexcept {
+    latest = outer_;
+    has_left_ = true;
+  }
+
+  /// Like `next_` and what is before `mutex_`, under the mutex of the loops.
+  static trace_recorder*& all() noexcept {
+    static constinit trace_recorder* first = nullptr;
+    return first;
+  }
+  tracer* outer_ = nullptr;
+  trace_recorder* next_ = nullptr;
+  std::uint64_t first_loop_ = 0, last_loop_ = 0;
+  bool has_left_ = false;  // closed, and no thread gives it to new loops
+
+  mutable std::mutex mutex_;  // loops of one thread may run on others
+  bool is_closed_ = false;
+  const std::size_t most_spans_;
+  std::size_t spans_ = 0;
+  trace_record record_;
+  known_map known_;  // the coroutines that have not ended
+};
+
+/// What was recorded on one time axis, in the order in which it is drawn. By integers throughout: the same on every
+/// machine.
+struct trace_chart {
+  struct row {
+    std::string name;
+    std::size_t depth;
+    traced_coroutine coroutine;
+  };
+  struct tick {
+    std::size_t at;
+    std::string label;
+  };
+  std::vector<row> rows;
+  clock::time_point start = clock::time_point::max(), end = clock::time_point::min();
+
+  /// Where a moment is on an axis of that length, rounded.
+  std::size_t place(clock::time_point t, std::size_t length) const noexcept {
+    auto part = static_cast<std::uint64_t>((t - start).count()),
+         all = static_cast<std::uint64_t>((end - start).count());
+    for (; all >> 40 != 0; all >>= 1) part >>= 1;  // no overflow below
+    return all == 0 ? 0 : static_cast<std::size_t>((2 * part * length + all) / (2 * all));
+  }
+  /// Round numbers of one unit, at least `apart` from each other, and the unit's name.
+  std::vector<tick> ticks(std::size_t length, std::size_t apart, std::string& unit) const {
+    static constexpr std::pair<std::int64_t, const char*> units[] = {{86'400'000'000'000, "days"},
+                                                                     {3'600'000'000'000, "hours"},
+                                                                     {60'000'000'000, "minutes"},
+                                                                     {1'000'000'000, "seconds"},
+                                                                     {1'000'000, "milliseconds"},
+                                                                     {1'000, "microseconds"},
+                                                                     {1, "nanoseconds"}};
+    const std::int64_t all = (end - start).count();
+    const auto* u = units;
+    while (u->first != 1 && all / u->first < 3) ++u;
+    unit = u->second;
+    const auto at = [&](std::int64_t n) { return place(start + clock::duration(n * u->first), length); };
+    std::int64_t step = 1;
+    for (int i = 0; step <= all / u->first && at(step) < apart; ++i) step = i % 3 == 1 ? step / 2 * 5 : step * 2;
+    std::vector<tick> out;
+    for (std::int64_t n = 0; n <= all / u->first; n += step) out.push_back({at(n), std::to_string(n)});
+    return out;
+  }
+};
+
+/// Puts each coroutine below its parent, and tandem's own out of sight.
+inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all) {
+  const std::size_t n = all.size();
+  std::vector<std::string_view> names(n);
+  std::vector<std::size_t> above(n), below(n + 1, n), next(n, n);  // above: 0 for none, else 1 + number; others: n
+  for (std::size_t i = 0; i != n; ++i) {
+    if (all[i].function) names[i] = function_name(all[i].function);
+    if (names[i].starts_with("tandem::") && names[i].find("detail::") != std::string_view::npos) names[i] = {};
+    if (const std::size_t p = all[i].parent; p < n) above[i] = names[p].empty() ? above[p] : p + 1;
+  }
+  for (std::size_t i = n; i-- != 0;)
+    if (!names[i].empty()) next[i] = std::exchange(below[above[i]], i);
+
+  std::vector<trace_chart> charts;
+  std::unordered_map<std::uint64_t, std::size_t> chart_of;  // by axis
+  std::vector<std::pair<std::size_t, std::size_t>> todo;    // number and depth; not by recursion, a tree may be deep
+  if (below[0] != n) todo.push_back({below[0], 0});
+  while (!todo.empty()) {
+    const auto [i, depth] = todo.back();
+    todo.pop_back();
+    if (next[i] != n) todo.push_back({next[i], depth});
+    if (below[i + 1] != n) todo.push_back({below[i + 1], depth + 1});
+    const auto number = chart_of.emplace(all[i].axis, charts.size()).first->second;
+    trace_chart& chart = number == charts.size() ? charts.emplace_back() : charts[number];
+    chart.start = std::min(chart.start, all[i].start);
+    chart.end = std::max(chart.end, all[i].now.end);
+    chart.rows.push_back({std::string(names[i]), depth, std::move(all[i])});
+  }
+  for (trace_chart& chart : charts)
+    for (auto& [name, depth, c] : chart.rows) {
+      if (c.state != traced_coroutine::goes_on) continue;
+      c.now.end = chart.end;
+      c.spans.push_back(c.now);
+    }
+  return charts;
+}
+
+/// "    buy" in that many columns; what distinguishes names that are too long is their end.
+inline std::string indented(const trace_chart::row& r, std::size_t columns) {
+  std::string out(std::min(2 * r.depth, columns / 2), ' ');
+  const std::size_t room = columns - out.size();
+  return out += r.name.size() <= room ? r.name : ".." + r.name.substr(r.name.size() - room + 2);
+}
+inline std::size_t columns_for_names(const std::vector<trace_chart>& charts, std::size_t most) {
+  std::size_t longest = std::string_view("milliseconds").size();
+  for (const trace_chart& c : charts)
+    for (const auto& r : c.rows) longest = std::max(longest, 2 * r.depth + r.name.size());
+  return std::min(longest, most);
+}
+
+/// How a chart shows each `doing`; then the end of a coroutine that was stopped, and of one that has not ended.
+struct trace_style {
+  std::string_view ascii, block, meaning, name;
+  std::size_t height;
+};
+inline constexpr trace_style trace_styles[] = {{"#", "\u2588", "runs", "runs", 140},
+                                               {"~", "\u2591", "sleeps", "sleeps", 140},
+                                               {"-", "\u2500", "awaits children", "children", 40},
+                                               {"=", "\u2592", "waits", "waits", 140},
+                                               {"x", "\u00d7", "stopped", "stopped", 0},
+                                               {">", ">", "not ended", "goes-on", 0}};
+inline constexpr std::size_t trace_style_of_end[] = {5, 0, 4};  // by the state of the coroutine
+
+inline std::string draw_text(trace_record record, std::size_t width, glyphs with) {
+  const std::vector<trace_chart> charts = charts_of(std::move(record.coroutines));
+  width = std::clamp<std::size_t>(width, 40, 10'000);
+  const std::size_t names = columns_for_names(charts, width * 2 / 5) + 1, columns = width - names;
+  const auto glyph = [&](std::size_t i) {
+    return with == glyphs::ascii ? trace_styles[i].ascii : trace_styles[i].block;
+  };
+  std::string out;
+  const auto add_line = [&](std::string line) {
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += line + '\n';
+  };
+  constexpr std::size_t nothing = std::size(trace_styles);
+  bool used[nothing] = {};
+  for (const trace_chart& chart : charts) {
+    const auto at = [&](clock::time_point t) { return chart.place(t, columns); };
+    if (!out.empty()) out += '\n';
+    std::string unit, labels(columns, ' '), marks(columns, ' ');
+    for (const auto& [tick, label] : chart.ticks(columns, 10, unit)) {
+      if (tick + label.size() > columns) break;
+      labels.replace(tick, label.size(), label);
+      marks[tick] = '|';
+    }
+    unit.resize(names, ' ');
+    add_line(unit + labels);
+    add_line(std::string(names, ' ') + marks);
+    for (const trace_chart::row& row : chart.rows) {
+      const traced_coroutine& c = row.coroutine;
+      std::vector<std::size_t> cells(columns, nothing);
+      for (const traced_span& s : c.spans)
+        for (std::size_t i = at(s.begin), end = at(s.end); i != end; ++i) cells[i] = static_cast<std::size_t>(s.kind);
+      const std::size_t first = std::min(at(c.start), columns - 1), last = std::max(at(c.now.end), first + 1) - 1;
+      if (cells[last] == nothing || c.state != traced_coroutine::ended) cells[last] = trace_style_of_end[c.state];
+      std::string line = indented(row, names - 1);
+      line.resize(names, ' ');
+      for (const std::size_t i : cells) {
+        if (i != nothing) used[i] = true;
+        line += i == nothing ? " " : glyph(i);
+      }
+      add_line(line);
+    }
+  }
+  if (out.empty()) out = "No coroutine has waited.\n";
+  std::string legend;
+  for (std::size_t i = 0; i != nothing; ++i)
+    if (used[i])
+      legend.append(legend.empty() ? "\n" : "   ").append(glyph(i)).append(" ").append(trace_styles[i].meaning);
+  if (!legend.empty()) add_line(legend);
+  if (record.ended_early) add_line(std::string("Recording ended early: ") + record.ended_early + '.');
+  return out;
+}
+
+inline std::string xml_text(std::string_view s) {
+  std::string out;
+  for (const char c : s) {
+    if (c == '&' || c == '<' || c == '>')
+      out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : "&gt;";
+    else
+      out += c;
+  }
+  return out;
+}
+/// Exactly, so that a reader can calculate with it: "200 ms", "0.000001 ms".
+inline std::string exact_ms(clock::duration d) {
+  std::string digits = std::to_string(d.count() % 1'000'000);
+  digits.insert(0, 6 - digits.size(), '0');
+  digits.erase(digits.find_last_not_of('0') + 1);
+  return std::to_string(d.count() / 1'000'000) + (digits.empty() ? "" : "." + digits) + " ms";
+}
+
+/// In tenths of a pixel.
+inline std::string draw_svg(trace_record record) {
+  constexpr std::size_t width = 9600, margin = 160, row_height = 200, character = 73;
+  constexpr const char* head = R"( font-family="monospace" font-size="120">
+<title>What each coroutine did when</title>
+<style>
+.paper{fill:#fff}text{fill:#1f2328}.grid{stroke:#8c959f;stroke-width:5;stroke-opacity:.5}
+.runs{fill:#1a7f37}.sleeps{fill:#80b3ff}.children{fill:#8c959f}.waits{fill:#e0a030}
+.stopped,.goes-on{font-weight:bold;font-size:180px;text-anchor:middle}.stopped{fill:#cf222e}
+@media(prefers-color-scheme:dark){.paper{fill:#161b22}text{fill:#e6edf3}.runs{fill:#3fb950}.sleeps{fill:#4070b0}
+.children{fill:#7d8590}.waits{fill:#bb8009}.stopped{fill:#ff7b72}}
+</style>
+<rect class="paper" width="100%" height="100%" rx="80"/>
+)";
+  const std::vector<trace_chart> charts = charts_of(std::move(record.coroutines));
+  const std::size_t names = columns_for_names(charts, 40), left = 2 * margin + names * character,
+                    length = width - 2 * margin - left;
+  std::ostringstream out;
+  out.imbue(std::locale::classic());
+  std::size_t height = 2 * margin + row_height;
+  for (const trace_chart& chart : charts) height += (chart.rows.size() + 2) * row_height;
+  out << R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 )" << width << ' ' << height << R"(" width=")"
+      << width / 10 << R"(" height=")" << height / 10 << '"' << head;
+
+  std::size_t y = margin + row_height / 2;  // the middle of the current row
+  const auto text = [&](std::size_t x, std::string_view s) {
+    out << "<text x=\"" << x << "\" y=\"" << y + 40 << "\">" << xml_text(s) << "</text>\n";
+  };
+  const auto mark = [&](const trace_style& s, std::size_t x, std::size_t length_of_bar, std::string_view title) {
+    const std::string what = xml_text(title);
+    if (s.height != 0)
+      out << "<rect class=\"" << s.name << "\" x=\"" << x << "\" y=\"" << y - s.height / 2 << "\" width=\""
+          << std::max<std::size_t>(length_of_bar, 10) << "\" height=\"" << s.height << "\"><title>" << what
+          << "</title></rect>\n";
+    else
+      out << "<text class=\"" << s.name << "\" x=\"" << x << "\" y=\"" << y + 60 << "\">" << xml_text(s.block)
+          << "<title>" << what << "</title></text>\n";
+  };
+  for (const trace_chart& chart : charts) {
+    const auto at = [&](clock::time_point t) { return left + chart.place(t, length); };
+    std::string unit;
+    for (const auto& [tick, label] : chart.ticks(length, 800, unit)) {
+      if (tick + label.size() * character < length + 2 * margin) text(left + tick, label);
+      out << "<path class=\"grid\" d=\"M" << left + tick << ' ' << y + row_height / 2 << 'v'
+          << chart.rows.size() * row_height << "\"/>\n";
+    }
+    text(margin, unit);
+    for (const trace_chart::row& row : chart.rows) {
+      const traced_coroutine& c = row.coroutine;
+      const auto title = [&](std::string_view does, clock::time_point from, clock::time_point to) {
+        return (row.name + ' ').append(does) + ", " + exact_ms(from - chart.start) + " to " +
+               exact_ms(to - chart.start);
+      };
+      y += row_height;
+      const std::string name = indented(row, names);
+      const std::size_t indent = name.find_first_not_of(' ');
+      text(margin + indent * character, name.substr(indent));
+      for (const traced_span& s : c.spans)
+        mark(trace_styles[static_cast<std::size_t>(s.kind)], at(s.begin), at(s.end) - at(s.begin),
+             title(s.what ? std::string("waits for ") + s.what : "runs", s.begin, s.end));
+      if (c.spans.empty() || c.state != traced_coroutine::ended) {
+        const trace_style& end = trace_styles[trace_style_of_end[c.state]];
+        mark(end, at(c.now.end), 0, title(end.meaning, c.start, c.now.end));
+      }
+    }
+    y += 2 * row_height;
+  }
+  std::size_t x = margin;
+  for (const trace_style& s : trace_styles) {
+    mark(s, s.height != 0 ? x : x + 70, 140, s.meaning);
+    text(x + 200, s.meaning);
+    x += 400 + s.meaning.size() * character;
+  }
+  y += row_height;
+  if (record.ended_early) text(margin, std::string("Recording ended early: ") + record.ended_early + '.');
+  out << "</svg>\n";
+  return out.str();
+}
+
+}  // namespace detail
+
+inline timeline::timeline(timeline_options options) : recorder_(new detail::trace_recorder(options.most_spans)) {
+  recorder_->open();
+}
+inline timeline::~timeline() { recorder_->close(); }
+inline std::string timeline::gantt(std::size_t width, glyphs with) const {
+  return detail::draw_text(recorder_->record(), width, with);
+}
+inline std::string timeline::svg() const { return detail::draw_svg(recorder_->record()); }
+
+}  // namespace tandem::inline TANDEM_CONFIG
