@@ -7,6 +7,8 @@
 #include "asio.hpp"
 
 #include <chrono>
+#include <stdexcept>
+#include <string>
 
 namespace tandem::inline TANDEM_CONFIG {
 
@@ -40,6 +42,15 @@ namespace detail {
 inline clock::time_point real_now() noexcept {
   return clock::time_point(
       std::chrono::duration_cast<clock::duration>(std::chrono::steady_clock::now().time_since_epoch()));
+}
+
+/// A duration of any type as one of the clock: rounded up, saturated, refused with the caller's name when negative.
+template <class Rep, class Period>
+clock::duration checked_duration(std::chrono::duration<Rep, Period> d, const char* who) {
+  const long double exact = std::chrono::duration<long double, clock::period>(d).count();
+  if (!(exact >= 0)) throw_negative_duration(who, static_cast<double>(exact / 1e9L));
+  if (exact >= static_cast<long double>(clock::duration::max().count())) return clock::duration::max();
+  return std::chrono::ceil<clock::duration>(d);
 }
 
 }  // namespace detail

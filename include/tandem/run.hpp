@@ -186,15 +186,6 @@ class sleep_awaitable final : public timer_leaf {
   throw std::invalid_argument(text);
 }
 
-/// A duration of any type as one of the clock: rounded up, saturated, refused with the caller's name when negative.
-template <class Rep, class Period>
-clock::duration checked_duration(std::chrono::duration<Rep, Period> d, const char* who) {
-  const long double exact = std::chrono::duration<long double, clock::period>(d).count();
-  if (!(exact >= 0)) throw_negative_duration(who, static_cast<double>(exact / 1e9L));
-  if (exact >= static_cast<long double>(clock::duration::max().count())) return clock::duration::max();
-  return std::chrono::ceil<clock::duration>(d);
-}
-
 /// The root of `run` and `simulate`.
 class main_root : public root {
  public:

@@ -362,9 +362,6 @@ class task_group_core : public group {
     scope_.loop->ask([this]() noexcept { set_stopping(stop_mode::ask); });
   }
   void close(clock::duration grace) {
-    if (grace < clock::duration::zero())
-      throw std::invalid_argument("tandem::task_group::close: the grace is " +
-                                  std::to_string(grace / std::chrono::milliseconds(1)) + " ms; it cannot be negative");
     detail::loop& l = *scope_.loop;
     l.reserve_timer();
     const bool first = !std::exchange(is_closing_, true);
@@ -711,7 +708,7 @@ auto task_group::start(Function&& function, child_options options) {
 inline void task_group::cancel(std::string reason) { core_->cancel(std::move(reason)); }
 template <class Rep, class Period>
 void task_group::close(std::chrono::duration<Rep, Period> grace) {
-  core_->close(std::chrono::duration_cast<clock::duration>(grace));
+  core_->close(detail::checked_duration(grace, "tandem::task_group::close"));
 }
 inline void task_group::close() { core_->close(clock::duration::max()); }
 inline bool task_group::is_closing() const noexcept { return core_->is_closing(); }

@@ -117,9 +117,6 @@ class wait_awaitable final : public timer_leaf {
   wait_awaitable(std::vector<task_handle<T>> handles, return_when condition, clock::duration limit)
       : handles_(std::move(handles)), condition_(condition), limit_(limit) {
     if (handles_.empty()) throw std::invalid_argument("tandem::wait: there are no handles to wait for");
-    if (limit < clock::duration::zero())
-      throw std::invalid_argument("tandem::wait: the limit is " + std::to_string(limit / std::chrono::milliseconds(1)) +
-                                  " ms; it cannot be negative");
     for (const auto& h : handles_) handle_access::child(h);
   }
   wait_awaitable(wait_awaitable&& o) noexcept
@@ -356,7 +353,7 @@ auto wait(std::vector<task_handle<T>> handles, return_when condition) {
 }
 template <class T, class Rep, class Period>
 auto wait(std::vector<task_handle<T>> handles, return_when condition, std::chrono::duration<Rep, Period> limit) {
-  return detail::wait_awaitable<T>(std::move(handles), condition, std::chrono::duration_cast<clock::duration>(limit));
+  return detail::wait_awaitable<T>(std::move(handles), condition, detail::checked_duration(limit, "tandem::wait"));
 }
 
 template <class T>
