@@ -203,6 +203,7 @@ class model {
       case kind::handles: {
         result r = s.came(t) ? ends(how::value, was_cancelled, t) : child(0, t, s);
         if (s.at == t || (r.waited && r.at == s.at && r.end == how::value)) r.exact = false;
+        if (r.waited && s.at < r.at && r.end == how::value) r.end = how::stopped, r.code = 0;  // who awaits it is
         return then(here, r);
       }
       case kind::as_completed:
@@ -409,6 +410,10 @@ class model {
         if (decides(arms.runs[i].r) && arms.runs[i].r.at == now) winner = i, ++at_once;
       if (at_once > 1) out.exact = false;
       if (now != never) arms.stop_all(now, leaf_wins && due != t, winner);
+      // What else is due at that instant is woken or stopped, by who began to wait first.
+      for (const child_run& k : arms.runs)
+        for (const entry& e : k.r.log)
+          if (leaf_wins && e.at == due && e.end != how::stopped) out.exact = false;
       if (leaf_wins) out.at = due;
       out.waited = leaf.waited;
     }
@@ -480,6 +485,7 @@ class model {
         if (!waits || !done_[i]) crew.stop(i, mine.at, !mine.waited);
     }
     crew.heed_failures();
+    if (!waits) mine = crew.runs[body].r;
 
     if (cancels_handle && mine.end == how::value) {
       const child_run* h = never_run ? nullptr : &crew.runs[0];
@@ -488,11 +494,7 @@ class model {
         mine.end = how::stopped;
       }
       mine.code = mix(mine.code, !h || h->r.end == how::stopped ? was_cancelled : h->r.code);
-    } else if (!waits) {
-      mine = crew.runs[body].r;
     }
-    mine.log.clear();
-    out.at = std::max(out.at, mine.at);
     out.waited |= mine.waited;
     const auto failures = crew.join(out);
     if (!failures.empty()) return ends_in(std::move(out), failures);
@@ -614,7 +616,7 @@ class model {
   static constexpr long never = std::numeric_limits<long>::max();
   unsigned steps_ = 0;
   bool order_counts_ = false;  // something depends on what ends at once, and not when it is put off
-  std::vector<bool> done_;        // by wait_for: which children `wait` gave as done
+  std::vector<bool> done_;     // by wait_for: which children `wait` gave as done
 };
 
 }  // namespace fuzz
