@@ -7,6 +7,7 @@
 #include "asio.hpp"
 
 #include <chrono>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 
@@ -42,6 +43,12 @@ namespace detail {
 inline clock::time_point real_now() noexcept {
   return clock::time_point(
       std::chrono::duration_cast<clock::duration>(std::chrono::steady_clock::now().time_since_epoch()));
+}
+
+[[noreturn, gnu::cold]] inline void throw_negative_duration(const char* who, double seconds) {
+  char text[512];
+  std::snprintf(text, sizeof text, "%s: the duration is %f s; it must not be negative", who, seconds);
+  throw std::invalid_argument(text);
 }
 
 /// A duration of any type as one of the clock: rounded up, saturated, refused with the caller's name when negative.

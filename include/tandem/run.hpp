@@ -180,12 +180,6 @@ class sleep_awaitable final : public timer_leaf {
   clock::time_point due_;
 };
 
-[[noreturn, gnu::cold]] inline void throw_negative_duration(const char* who, double seconds) {
-  char text[512];
-  std::snprintf(text, sizeof text, "%s: the duration is %f s; it must not be negative", who, seconds);
-  throw std::invalid_argument(text);
-}
-
 /// The root of `run` and `simulate`.
 class main_root : public root {
  public:
