@@ -100,8 +100,8 @@ class completion_stream {
 /// Nothing starts before the first `next()`; from then on the tasks run whether or not somebody waits. Dropping the
 /// stream stops those that are left; they are joined by the tree in which `next()` was called, which ends after them.
 /// The same happens when the tree is stopped while nobody waits; under a shield, when the stream is dropped. Throws
-/// std::invalid_argument for an empty task and for a limit of zero. Without a limit all start at once. Two allocations. A
-/// failure of a task that ends after the stream is gone, in a clean-up, is dropped with its outcome.
+/// std::invalid_argument for an empty task and for a limit of zero. Without a limit all start at once. Two
+/// allocations. A failure of a task that ends after the stream is gone, in a clean-up, is dropped with its outcome.
 template <class T>
 completion_stream<T> as_completed(std::vector<task<T>> tasks,
                                   std::size_t limit = std::numeric_limits<std::size_t>::max());
