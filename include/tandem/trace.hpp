@@ -51,8 +51,8 @@ class trace_recorder;
 /// `most_spans` are full, recording ends early and the charts say so; the coroutines never notice. A loop may outlive
 /// the timeline. Destroy it on the thread that made it.
 ///
-/// Each wait costs two locks of a mutex, two readings of the clock and one look-up; amortised O(1), allocating as a
-/// vector does.
+/// Each wait costs two locks of a mutex, two readings of the clock and two look-ups: amortised O(1), and linear in the
+/// children that are awaited. Allocates as a vector does.
 class timeline {
  public:
   explicit timeline(timeline_options options = {});

@@ -1,0 +1,535 @@
+#include <tandem/trace.hpp>
+
+#include <tandem/cancel.hpp>
+#include <tandem/gather.hpp>
+#include <tandem/run.hpp>
+#include <tandem/task_group.hpp>
+#include <tandem/threads.hpp>
+#include <tandem/wait.hpp>
+
+#include "kit/kit.hpp"
+
+#include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(thread_pool.hpp)
+
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+thread_local bool fail_next = false;
+}
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  if (std::exchange(fail_next, false)) throw std::bad_alloc();
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+using namespace std::chrono_literals;
+using tandem::glyphs;
+using tandem::simulate;
+using tandem::sleep_for;
+using tandem::task;
+using tandem::timeline;
+
+// Not in an unnamed namespace, which each compiler spells in its own way.
+namespace shop {
+
+static task<> price() { co_await sleep_for(150ms); }
+static task<> stock() { co_await sleep_for(50ms); }
+static task<> review() { co_await sleep_for(250ms); }
+static task<> unknown() {
+  co_await sleep_for(50ms);
+  throw std::runtime_error("no such product");
+}
+static task<> immediate() { co_return; }
+
+static task<> ask_all() { co_await tandem::gather(price(), stock(), review()); }
+static task<> ask_in_turn() {
+  co_await stock();
+  co_await price();
+}
+static task<> visit() { co_await ask_in_turn(); }
+
+static task<> limited() {
+  co_await tandem::try_timeout(100ms, review());
+  co_await stock();
+}
+static task<> ask_briefly() { co_await tandem::try_timeout(1500us, ask_all()); }
+static task<> recover() {
+  try {
+    co_await tandem::gather(price(), unknown(), ask_all());
+  } catch (const std::runtime_error&) {
+  }
+  co_await sleep_for(50ms);
+}
+
+static task<> late(kit::gate& g) {
+  co_await sleep_for(100ms);
+  g.open();
+}
+static task<> early(kit::gate& g) { co_await g.wait(); }
+static task<> open_gate(kit::gate& g) { co_await tandem::gather(early(g), late(g)); }
+
+static task<> wrapped() {
+  co_await immediate();
+  co_await tandem::finally(stock(), [] { return price(); });
+  co_await tandem::gather(sleep_for(50ms), immediate());
+}
+static task<> with_groups() {
+  co_await tandem::with_task_group([](tandem::task_group& group) -> task<> {
+    group.spawn(price());
+    co_await sleep_for(50ms);
+    group.spawn(price());
+  });
+  std::vector<task<>> questions;
+  questions.push_back(price());
+  questions.push_back(stock());
+  auto answers = tandem::as_completed(std::move(questions));
+  co_await answers.next();
+}
+
+static task<> look(const timeline& t, std::string& chart) {
+  co_await stock();
+  chart = t.gantt(60);
+  co_await stock();
+}
+
+static task<> sleep(tandem::clock::duration d) { co_await sleep_for(d); }
+static task<> give_way() { co_await tandem::yield(); }
+static task<> sleep_often() {
+  for (int i = 0; i != 10; ++i) co_await sleep_for(10ms);
+}
+static task<int> sleep_without_memory() {
+  co_await sleep_for(10ms);
+  fail_next = true;
+  co_await sleep_for(10ms);
+  co_await sleep_for(10ms);
+  co_return 7;
+}
+static task<> work() {
+  const auto start = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() - start < 20ms) {
+  }
+  co_await sleep_for(20ms);
+}
+
+static task<> chain_of_coroutines_with_a_name_that_is_too_long(int depth) {
+  if (depth == 0)
+    co_await sleep_for(1ms);
+  else
+    co_await chain_of_coroutines_with_a_name_that_is_too_long(depth - 1);
+}
+
+template <class T>
+struct box {
+  static task<> open() { co_await sleep_for(1ms); }
+};
+
+}  // namespace shop
+
+namespace {
+
+/// What a chart of `main` under simulate looks like.
+std::string chart_of(task<> main, std::size_t width = 80) {
+  timeline t;
+  simulate(std::move(main));
+  return t.gantt(width);
+}
+std::string svg_of(task<> main) {
+  timeline t;
+  simulate(std::move(main));
+  return t.svg();
+}
+
+std::size_t count(std::string_view text, std::string_view what) {
+  std::size_t n = 0;
+  for (std::size_t at = text.find(what); at != text.npos; at = text.find(what, at + what.size())) ++n;
+  return n;
+}
+bool contains(std::string_view text, std::string_view what) { return count(text, what) != 0; }
+
+/// "" if every element is closed, in order, and every & begins an entity; otherwise what is wrong.
+std::string defect_of_xml(std::string_view s) {
+  std::vector<std::string> open;
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    if (s[i] == '>') return "a > outside a tag";
+    if (s[i] == '&') {
+      const std::string_view entity = s.substr(i, s.find(';', i) + 1 - i);
+      if (entity != "&lt;" && entity != "&gt;" && entity != "&amp;") return "an & that begins no entity";
+    }
+    if (s[i] != '<') continue;
+    const std::size_t end = s.find('>', i);
+    if (end == s.npos) return "a tag without end";
+    const std::string_view tag = s.substr(i + 1, end - i - 1);
+    if (tag.find('<') != tag.npos) return "a < inside a tag";
+    if (count(tag, "\"") % 2 != 0) return "an attribute without end";
+    const std::string name(tag.substr(0, tag.find_first_of(" \n/", 1)));
+    if (name.starts_with('/')) {
+      if (open.empty() || '/' + open.back() != name) return "closed out of order: " + name;
+      open.pop_back();
+    } else if (!tag.ends_with('/')) {
+      open.push_back(name);
+    }
+    i = end;
+  }
+  return open.empty() ? "" : "not closed: " + open.back();
+}
+
+}  // namespace
+
+TEST_CASE("a chart shows who waited when, below the one that awaits it") {
+  CHECK('\n' + chart_of(shop::ask_all(), 60) == R"(
+milliseconds   0                 100               200
+               |                 |                 |
+shop::ask_all  ---------------------------------------------
+  shop::price  ~~~~~~~~~~~~~~~~~~~~~~~~~~~
+  shop::stock  ~~~~~~~~~
+  shop::review ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps   - awaits children
+)");
+}
+
+TEST_CASE("coroutines that await each other are indented further and further") {
+  CHECK('\n' + chart_of(shop::visit(), 60) == R"(
+milliseconds        0         50        100       150
+                    |         |         |         |
+shop::visit         ----------------------------------------
+  shop::ask_in_turn ----------------------------------------
+    shop::stock     ~~~~~~~~~~
+    shop::price               ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps   - awaits children
+)");
+}
+
+TEST_CASE("a time limit marks what it stops") {
+  CHECK('\n' + chart_of(shop::limited(), 60) == R"(
+milliseconds   0              50             100
+               |              |              |
+shop::limited  ---------------------------------------------
+  shop::review ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~x
+  shop::stock                                ~~~~~~~~~~~~~~~
+
+~ sleeps   - awaits children   x stopped
+)");
+}
+
+TEST_CASE("a failure shows in the siblings that it stops") {
+  CHECK('\n' + chart_of(shop::recover(), 60) == R"(
+milliseconds     0                     50
+                 |                     |
+shop::recover    ----------------------~~~~~~~~~~~~~~~~~~~~~
+  shop::price    ~~~~~~~~~~~~~~~~~~~~~x
+  shop::unknown  ~~~~~~~~~~~~~~~~~~~~~~
+  shop::ask_all  ---------------------x
+    shop::price  ~~~~~~~~~~~~~~~~~~~~~x
+    shop::stock  ~~~~~~~~~~~~~~~~~~~~~~
+    shop::review ~~~~~~~~~~~~~~~~~~~~~x
+
+~ sleeps   - awaits children   x stopped
+)");
+}
+
+TEST_CASE("waits for something else than time and children look different") {
+  kit::gate g;
+  CHECK('\n' + chart_of(shop::open_gate(g), 60) == R"(
+milliseconds    0                     50
+                |                     |
+shop::open_gate --------------------------------------------
+  shop::early   ============================================
+  shop::late    ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps   - awaits children   = waits
+)");
+}
+
+TEST_CASE("blocks are UTF-8") {
+  timeline t;
+  simulate(shop::ask_in_turn());
+  CHECK('\n' + t.gantt(60, glyphs::blocks) == R"(
+milliseconds      0          50        100        150
+                  |          |         |          |
+shop::ask_in_turn ──────────────────────────────────────────
+  shop::stock     ░░░░░░░░░░░
+  shop::price                ░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+
+░ sleeps   ─ awaits children
+)");
+}
+
+TEST_CASE("coroutines that never wait, and tandem's own, are left out; their children are not") {
+  CHECK('\n' + chart_of(shop::wrapped(), 60) == R"(
+milliseconds  0                 100                200
+              |                 |                  |
+shop::wrapped ----------------------------------------------
+  shop::stock ~~~~~~~~~
+  shop::price          ~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps   - awaits children
+)");
+}
+
+TEST_CASE("what a task group and an as_completed run is below who waits, or at the top of its tree") {
+  const std::string chart = chart_of(shop::with_groups());
+  CHECK(count(chart, "\n  shop::price") == 3);
+  CHECK(count(chart, "\n  shop::stock") == 1);
+}
+
+TEST_CASE("each simulation has a chart and a time axis of its own") {
+  timeline t;
+  simulate(shop::stock());
+  simulate(shop::price(), {.start = kit::at(24h)});
+  CHECK('\n' + t.gantt(60) == R"(
+milliseconds 0                  20                 40
+             |                  |                  |
+shop::stock  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+milliseconds 0               50             100
+             |               |              |
+shop::price  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps
+)");
+}
+
+TEST_CASE("coroutines that have not ended are marked, while they run") {
+  timeline t;
+  std::string chart;
+  simulate(shop::look(t, chart));
+  CHECK('\n' + chart == R"(
+milliseconds  0                 20                 40
+              |                 |                  |
+shop::look    --------------------------------------------->
+  shop::stock ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps   - awaits children   > not ended
+)");
+}
+
+TEST_CASE("an axis goes from nothing to years") {
+  CHECK('\n' + chart_of(shop::give_way(), 60) == R"(
+nanoseconds    0
+               |
+shop::give_way #
+
+# runs
+)");
+  CHECK('\n' + chart_of(shop::sleep(7ns), 60) == R"(
+nanoseconds  0            2             4            6
+             |            |             |            |
+shop::sleep  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps
+)");
+  CHECK('\n' + chart_of(shop::sleep(90min), 60) == R"(
+minutes      0         20         40        60         80
+             |         |          |         |          |
+shop::sleep  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps
+)");
+  CHECK('\n' + chart_of(shop::sleep(24h * 365 * 20), 60) == R"(
+days         0            2000         4000         6000
+             |            |            |            |
+shop::sleep  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps
+)");
+  CHECK(contains(svg_of(shop::sleep(24h * 365 * 20)), "0 ms to 630720000000 ms"));
+}
+
+TEST_CASE("a chart is as wide as asked for, at least 40 columns; names that are too long lose their beginning") {
+  for (const std::size_t width : {0u, 40u, 55u, 80u, 400u}) {
+    const std::string chart = chart_of(shop::chain_of_coroutines_with_a_name_that_is_too_long(30), width);
+    std::size_t longest = 0;
+    for (std::size_t i = 0, end = 0; (end = chart.find('\n', i)) != chart.npos; i = end + 1)
+      if (!contains(chart.substr(i, end - i), "sleeps")) longest = std::max(longest, end - i);
+    CHECK(longest == std::max<std::size_t>(width, 40));
+    CHECK(contains(chart, "..") == (width < 400));
+    CHECK(contains(chart, "long "));
+  }
+}
+
+TEST_CASE("the same run gives the same chart, shuffled or not") {
+  for (const std::uint64_t seed : {0u, 7u}) {
+    const auto draw = [&] {
+      timeline t;
+      simulate(shop::ask_all(), {.seed = seed});
+      return t.gantt() + t.svg();
+    };
+    CHECK(draw() == draw());
+  }
+}
+
+TEST_CASE("a chain of 100,000 coroutines is recorded and drawn") {
+  timeline t({.most_spans = 200'000});
+  simulate(shop::chain_of_coroutines_with_a_name_that_is_too_long(99'999));
+  const std::string chart = t.gantt();
+  CHECK(count(chart, "\n") == 100'004);
+  CHECK(!contains(chart, "Recording ended early"));
+}
+
+TEST_CASE("an SVG document is well-formed, and its titles give exact times and what was waited for") {
+  const std::string svg = svg_of(shop::ask_briefly());
+  CHECK(defect_of_xml(svg) == "");
+  CHECK(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
+  CHECK(contains(svg, "<title>shop::ask_all waits for gather, 0 ms to 1.5 ms</title>"));
+  CHECK(contains(svg, "<title>shop::stock waits for sleep, 0 ms to 1.5 ms</title>"));
+  CHECK(count(svg, "<title>shop::price stopped, 0 ms to 1.5 ms</title>") == 1);
+  CHECK(count(svg, "http") == 1);  // the name of the format; nothing is loaded
+  CHECK(contains(svg, "prefers-color-scheme:dark"));
+}
+
+TEST_CASE("names are escaped in an SVG document") {
+  const std::string svg = svg_of(shop::box<int>::open());
+  CHECK(defect_of_xml(svg) == "");
+  CHECK(contains(svg, "shop::box&lt;"));
+  CHECK(tandem::detail::xml_text("a < b && c > d") == "a &lt; b &amp;&amp; c &gt; d");
+}
+
+TEST_CASE("a timeline that heard of nothing says so") {
+  timeline t;
+  CHECK(t.gantt() == "No coroutine has waited.\n");
+  simulate(shop::immediate());
+  CHECK(t.gantt() == "No coroutine has waited.\n");
+  CHECK(defect_of_xml(t.svg()) == "");
+}
+
+TEST_CASE("without a timeline nothing is recorded, nor of loops that were made before it or on other threads") {
+  asio::io_context earlier;
+  tandem::spawn(earlier, shop::stock(), asio::detached);
+  timeline t;
+  std::thread([] { simulate(shop::price()); }).join();
+  earlier.poll();
+  CHECK(t.gantt() == "No coroutine has waited.\n");
+  { timeline inner; }
+  simulate(shop::price());
+  CHECK(contains(t.gantt(), "shop::price"));
+}
+
+TEST_CASE("no more spans than were asked for are kept, and the charts say so") {
+  timeline t({.most_spans = 4});
+  simulate(shop::sleep_often());
+  CHECK('\n' + t.gantt(60) == R"(
+milliseconds      0                20               40
+                  |                |                |
+shop::sleep_often ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~>
+
+~ sleeps   > not ended
+Recording ended early: no more spans than timeline_options::most_spans are kept.
+)");
+  CHECK(contains(t.svg(), "Recording ended early"));
+
+  timeline few({.most_spans = 3});
+  simulate(shop::ask_all());
+  CHECK(contains(few.gantt(), "Recording ended early: no more coroutines than timeline_options::most_spans are kept."));
+
+  timeline none({.most_spans = 0});
+  simulate(shop::ask_all());
+  CHECK(contains(none.gantt(), "Recording ended early"));
+  CHECK(defect_of_xml(none.svg()) == "");
+}
+
+TEST_CASE("when memory runs out recording ends, and the coroutine does not notice") {
+  timeline t;
+  CHECK(simulate(shop::sleep_without_memory()) == 7);
+  CHECK(!fail_next);
+  CHECK(contains(t.gantt(), "Recording ended early: there was no more memory."));
+}
+
+TEST_CASE("a loop may outlive the timeline, whose end then goes with a later one") {
+  const std::size_t before = tandem::detail::trace_recorder::count();
+  {
+    asio::io_context context;
+    {
+      timeline t;
+      tandem::spawn(context, shop::ask_all(), asio::detached);
+      context.poll();
+      CHECK(contains(t.gantt(), "shop::price"));
+    }
+    CHECK(tandem::detail::trace_recorder::count() == before + 1);
+    bool done = false;
+    tandem::spawn(context, shop::immediate(), [&](std::exception_ptr) { done = true; });
+    context.poll();
+    CHECK(done);
+    { timeline t; }
+    CHECK(tandem::detail::trace_recorder::count() == before + 1);
+  }
+  { timeline t; }
+  CHECK(tandem::detail::trace_recorder::count() == before);
+}
+
+TEST_CASE("of timelines that live at once, the latest hears of a loop, in whatever order they go") {
+  auto outer = std::make_optional<timeline>();
+  auto middle = std::make_optional<timeline>();
+  auto inner = std::make_optional<timeline>();
+  simulate(shop::price());
+  CHECK(contains(inner->gantt(), "shop::price"));
+  middle.reset();
+  simulate(shop::stock());
+  CHECK(contains(inner->gantt(), "shop::stock"));
+  CHECK(outer->gantt() == "No coroutine has waited.\n");
+  inner.reset();
+  simulate(shop::review());
+  CHECK(contains(outer->gantt(), "shop::review"));
+  CHECK(!contains(outer->gantt(), "shop::stock"));
+  outer.reset();
+  CHECK(tandem::detail::tracer::of_this_thread() == nullptr);
+}
+
+TEST_CASE("a timeline that another thread destroys leaves nothing dangling") {
+  std::thread([] {
+    auto t = std::make_unique<timeline>();
+    std::thread([&] { t.reset(); }).join();
+    simulate(shop::price());
+    const timeline later;
+    simulate(shop::price());
+    CHECK(contains(later.gantt(), "shop::price"));
+  }).join();
+}
+
+TEST_CASE("trees that are destroyed with their context are shown as stopped") {
+  timeline t;
+  {
+    asio::io_context context;
+    tandem::spawn(context, shop::ask_all(), asio::detached);
+    context.poll();
+  }
+  CHECK(count(t.svg(), " stopped, ") == 4);
+}
+
+TEST_CASE("real_loops of one timeline that run on several threads are in one chart") {
+  asio::thread_pool pool(2);
+  timeline t;
+  auto main = [&]() -> task<> {
+    co_await tandem::gather(tandem::on(pool.get_executor(), shop::stock()),
+                            tandem::on(asio::make_strand(pool), shop::stock()),
+                            tandem::on(asio::make_strand(pool), shop::ask_in_turn()));
+  };
+  tandem::run(main());
+  const std::string chart = t.gantt();
+  CHECK(count(chart, "milliseconds") == 1);
+  CHECK(count(chart, "\nshop::stock") == 2);
+  CHECK(count(chart, "\n  shop::stock") == 1);
+  CHECK(defect_of_xml(t.svg()) == "");
+}
+
+TEST_CASE("real_time is recorded, running too") {
+  timeline t;
+  tandem::run(shop::work());
+  CHECK(contains(t.gantt(), "####"));
+  CHECK(contains(t.gantt(), "~~~~"));
+}
