@@ -709,6 +709,397 @@ TEST_CASE("after its own cancel a group counts no cancelled that comes of it as 
   simulate(main());
 }
 
+// ---- what the suites of asyncio's TaskGroup and Trio's nursery pin down besides: see docs/design/parity.md
+// -----------
+
+TEST_CASE("children and a body that fail at one instant are all in the exception_group, under any schedule") {
+  for (std::uint64_t seed = 0; seed != kit::schedules(); ++seed) {
+    auto main = []() -> task<> {
+      auto body = [](task_group& group) -> task<> {
+        for (const char* name : {"a", "b", "c"}) group.spawn(fail_after(1s, name));
+        group.spawn(stand_by());
+        co_await fail_after(1s, "body");
+      };
+      std::size_t failures = 0;
+      try {
+        co_await with_task_group(body);
+      } catch (const tandem::exception_group& e) {
+        failures = e.exceptions().size();
+      }
+      CHECK(failures == 4);
+      CHECK(clock::now() == at(1s));
+    };
+    simulate(main(), {.seed = seed});
+  }
+}
+
+TEST_CASE(
+    "clean-ups that fail turn a stop from outside into their failures, which go through an outer group as they are") {
+  auto main = []() -> task<> {
+    auto cleanup_fails = []() -> task<> {
+      co_await yield();
+      throw std::runtime_error("clean-up");
+    };
+    auto child = [&]() -> task<> { co_await tandem::finally(stand_by(), cleanup_fails); };
+    std::size_t children = 0;
+    auto inner = [&](task_group& group) -> task<> {
+      for (std::size_t i = 0; i != children; ++i) group.spawn(child());
+      co_await stand_by();
+    };
+    auto outer = [&](task_group& group) -> task<> {
+      group.spawn(stand_by());
+      co_await with_task_group(inner);
+    };
+    for (children = 1; children != 4; ++children) {
+      std::size_t failures = 0;
+      try {
+        co_await tandem::timeout(1s, with_task_group(outer));
+      } catch (const tandem::exception_group& e) {
+        failures = e.exceptions().size();
+      } catch (const std::runtime_error& e) {
+        if (std::string(e.what()) == "clean-up") failures = 1;
+      }
+      CHECK(failures == children);
+    }
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a failure in an outer group stops the groups inside it; one inside goes through the outer group") {
+  auto main = []() -> task<> {
+    for (bool inside : {false, true}) {
+      int stopped = 0;
+      auto child = [&]() -> task<> {
+        kit::at_exit count([&] { ++stopped; });
+        co_await stand_by();
+      };
+      auto inner = [&](task_group& group) -> task<> {
+        if (inside) group.spawn(fail_after(1s, "broken"));
+        group.spawn(child());
+        co_await child();
+      };
+      auto outer = [&](task_group& group) -> task<> {
+        if (!inside) group.spawn(fail_after(1s, "broken"));
+        group.spawn(child());
+        co_await with_task_group(inner);
+      };
+      const auto begin = clock::now();
+      std::string text = co_await thrown_by(with_task_group(outer));
+      CHECK(text == "broken");
+      CHECK(stopped == 3);
+      CHECK(clock::now() - begin == 1s);
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE(
+    "groups that fail one inside the other at one instant: who catches the inner failure stops at the next wait") {
+  for (std::uint64_t seed = 0; seed != kit::schedules(); ++seed) {
+    auto main = []() -> task<> {
+      bool caught = false, went_on = false;
+      auto outer = [&](task_group& group) -> task<> {
+        group.spawn(fail_after(1s, "outer"));
+        auto inner = [](task_group& g) -> task<> {
+          g.spawn(fail_after(1s, "inner"));
+          co_await stand_by();
+        };
+        std::string text = co_await thrown_by(with_task_group(inner));
+        caught = text == "inner";
+        co_await stand_by();
+        went_on = true;
+      };
+      std::string text = co_await thrown_by(with_task_group(outer));
+      CHECK(text == "outer");
+      CHECK(caught);
+      CHECK(!went_on);
+    };
+    simulate(main(), {.seed = seed});
+  }
+}
+
+TEST_CASE("a failure and a stop at one instant: the failure is thrown, and the next wait stops") {
+  for (std::uint64_t seed = 0; seed != kit::schedules(); ++seed) {
+    auto main = []() -> task<> {
+      std::string text;
+      bool went_on = false;
+      auto work = [&]() -> task<> {
+        auto body = [](task_group& group) -> task<> {
+          group.spawn(fail_after(1s, "broken"));
+          co_await stand_by();
+        };
+        text = co_await thrown_by(with_task_group(body));
+        co_await stand_by();
+        went_on = true;
+      };
+      auto in_time = co_await tandem::try_timeout(1s, work());
+      CHECK(!in_time);
+      CHECK(text == "broken");
+      CHECK(!went_on);
+      CHECK(clock::now() == at(1s));
+    };
+    simulate(main(), {.seed = seed});
+  }
+}
+
+TEST_CASE("children that spawn without end are stopped by a failure") {
+  auto main = []() -> task<> {
+    int heads = 0;
+    auto hydra = [&](task_group& group, auto& self) -> task<> {
+      kit::counted here;
+      ++heads;
+      co_await sleep_for(1s);
+      group.spawn(self(group, self));
+      group.spawn(self(group, self));
+    };
+    auto hercules = [&]() -> task<> {
+      while (heads < 100) co_await sleep_for(1s);
+      throw std::runtime_error("enough");
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(hydra(group, hydra));
+      group.spawn(hercules());
+      co_return;
+    };
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "enough");
+    CHECK(heads >= 100);
+    CHECK(kit::counted::live() == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a failure may be anything that can be thrown") {
+  auto main = []() -> task<> {
+    auto fails = []() -> task<> {
+      co_await yield();
+      throw 5;
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(fails());
+      co_await stand_by();
+    };
+    int thrown = 0;
+    try {
+      co_await with_task_group(body);
+    } catch (int i) {
+      thrown = i;
+    }
+    CHECK(thrown == 5);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a group is awaited once") {
+  auto main = []() -> task<> {
+    auto body = [](task_group&) -> task<> { co_return; };
+    auto group = with_task_group(body);
+    co_await std::move(group);
+    std::string text;
+    try {
+      co_await std::move(group);
+    } catch (const std::logic_error& e) {
+      text = e.what();
+    }
+    CHECK(text.find("awaited before") != std::string::npos);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a task that is refused or never runs is destroyed with its parameters, at once") {
+  auto main = []() -> task<> {
+    auto work = [](kit::counted) -> task<> { co_await stand_by(); };
+    auto closed = [&](task_group& group) -> task<> {
+      group.close();
+      CHECK_THROWS_AS(group.spawn(work(kit::counted())), std::logic_error);
+      auto starts = [&](started<>) -> task<> { return work(kit::counted()); };
+      std::string text = co_await thrown_by(group.start(starts));
+      CHECK(text == "tandem::task_group::spawn: the group has been closed");
+      CHECK(kit::counted::live() == 0);
+    };
+    co_await with_task_group(closed);
+    auto cancelled = [&](task_group& group) -> task<> {
+      group.cancel();
+      auto h = group.spawn(work(kit::counted()));
+      CHECK(h.done());
+      CHECK(kit::counted::live() == 0);
+      co_return;
+    };
+    co_await with_task_group(cancelled);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a child that is spawned after a stop came never runs, also while the group has not begun to wait") {
+  for (bool in_timeout : {false, true}) {
+    asio::io_context context;
+    asio::cancellation_signal signal;
+    bool ran = false, is_done = false;
+    auto stops = [&]() -> task<> {
+      signal.emit(asio::cancellation_type::terminal);
+      co_return;
+    };
+    auto second = [&]() -> task<> {
+      ran = true;
+      co_return;
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(stops());
+      auto h = group.spawn(second());
+      is_done = h.done() && !h.outcome();
+      co_return;
+    };
+    auto main = [&]() -> task<> {
+      if (in_timeout)
+        co_await tandem::timeout(1h, with_task_group(body));
+      else
+        co_await with_task_group(body);
+    };
+    tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [](std::exception_ptr) {}));
+    context.run();
+    CHECK(!ran);
+    CHECK(is_done);
+  }
+}
+
+TEST_CASE("cancelling a group reaches the children of its children; a failure is thrown all the same") {
+  auto main = []() -> task<> {
+    int stopped = 0;
+    bool fail = false;
+    auto leaf = [&]() -> task<> {
+      kit::at_exit count([&] { ++stopped; });
+      co_await stand_by();
+    };
+    auto worker = [&](task_group& group) -> task<> {
+      group.spawn(leaf());
+      group.spawn(leaf());
+      co_return;
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(with_task_group(worker));
+      group.spawn(with_task_group(worker));
+      co_await sleep_for(1s);
+      group.cancel();
+      if (fail) throw std::runtime_error("after cancel");
+    };
+    co_await with_task_group(body);
+    CHECK(stopped == 4);
+    CHECK(clock::now() == at(1s));
+    fail = true;
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "after cancel");
+    CHECK(stopped == 8);
+  };
+  simulate(main());
+}
+
+TEST_CASE(
+    "of children that are cancelled, by the group or from outside, and one that fails, the failure is all that is "
+    "told") {
+  auto main = []() -> task<> {
+    auto fails_late = []() -> task<> {
+      co_await tandem::finally(stand_by(), []() -> task<> {
+        co_await sleep_for(1s);
+        throw std::runtime_error("alone");
+      });
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(stand_by());
+      group.spawn(fails_late());
+      group.spawn(stand_by()).cancel();
+      co_await sleep_for(1s);
+      group.cancel();
+      co_await stand_by();
+    };
+    std::string text = co_await thrown_by(tandem::timeout(1500ms, with_task_group(body)));
+    CHECK(text == "alone");
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a child that is starting keeps its group open, whoever waits for the start, and also if it fails") {
+  auto main = []() -> task<> {
+    auto slow = [](started<> ready) -> task<> {
+      co_await sleep_for(2s);
+      ready();
+      co_await sleep_for(3s);
+    };
+    auto crashes = [](started<>) -> task<> {
+      co_await sleep_for(7s);
+      throw std::runtime_error("no start");
+    };
+    std::string text;
+    auto starts = [&](task_group& group) -> task<> { co_await group.start(slow); };
+    auto fails = [&](task_group& group) -> task<> { text = co_await thrown_by(group.start(crashes)); };
+    auto outer = [&](task_group& around) -> task<> {
+      auto inner = [&](task_group& group) -> task<> {
+        around.spawn(starts(group));
+        co_await sleep_for(1s);
+        around.spawn(starts(group));
+      };
+      co_await with_task_group(inner);
+      CHECK(clock::now() == at(6s));
+      auto lonely = [&](task_group& group) -> task<> {
+        around.spawn(fails(group));
+        co_return;
+      };
+      co_await with_task_group(lonely);
+      CHECK(clock::now() == at(13s));
+    };
+    co_await with_task_group(outer);
+    CHECK(text == "no start");
+  };
+  simulate(main());
+}
+
+TEST_CASE("cancelling a group stops a child that is starting; who waits for it from outside gets cancelled") {
+  auto main = []() -> task<> {
+    bool stopped = false, told = false;
+    auto never_ready = [&](started<>) -> task<> {
+      kit::at_exit note([&] { stopped = true; });
+      co_await stand_by();
+    };
+    auto starts = [&](task_group& group) -> task<> {
+      try {
+        co_await group.start(never_ready);
+      } catch (const tandem::cancelled&) {
+        told = true;
+      }
+    };
+    auto outer = [&](task_group& around) -> task<> {
+      auto inner = [&](task_group& group) -> task<> {
+        around.spawn(starts(group));
+        co_await sleep_for(1s);
+        group.cancel();
+      };
+      co_await with_task_group(inner);
+    };
+    co_await with_task_group(outer);
+    CHECK(stopped);
+    CHECK(told);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a clean-up that fails in a group whose time limit is over is thrown instead of timed_out") {
+  auto main = []() -> task<> {
+    auto cleanup_fails = []() -> task<> {
+      co_await yield();
+      throw std::runtime_error("clean-up");
+    };
+    auto body = [&](task_group& group) -> task<> {
+      group.spawn(tandem::finally(stand_by(), cleanup_fails));
+      co_await stand_by();
+    };
+    std::string text = co_await thrown_by(tandem::timeout(1s, with_task_group(body)));
+    CHECK(text == "clean-up");
+  };
+  simulate(main());
+}
+
 // ---- under every schedule ------------------------------------------------------------------------------------------
 
 TEST_CASE("groups hand over at every stop and every end of the context") {
@@ -808,4 +1199,63 @@ TEST_CASE("a group of 100,000 children, and one of 10,000 groups inside each oth
     CHECK(!in_time);
   };
   simulate(main());
+}
+
+TEST_CASE(
+    "groups inside groups that fail, are cancelled, start and wait keep every promise under any schedule and stop") {
+  struct state {
+    int begun = 0, ended = 0, cleaned = 0, to_clean = 0, inner_failures = 0;
+    bool went_on = false;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto work = [&](clock::duration d, bool fail) -> task<int> {
+          kit::counted here;
+          ++s.begun;
+          kit::at_exit count([&] { ++s.ended; });
+          co_await sleep_for(d);
+          if (fail) throw std::runtime_error("work");
+          co_return 1;
+        };
+        auto cleans = [&](clock::duration d) -> task<> {
+          ++s.to_clean;
+          auto clean = [&]() -> task<> {
+            co_await yield();
+            ++s.cleaned;
+          };
+          co_await tandem::finally(sleep_for(d), clean);
+        };
+        auto inner = [&](task_group& group) -> task<> {
+          group.spawn(work(1s, true));
+          group.spawn(cleans(1h));
+          group.spawn(work(1s, false), {.background = true});
+          co_await sleep_for(1s);
+        };
+        auto serve = [&](started<int> ready) -> task<> {
+          co_await sleep_for(1s);
+          ready(7);
+          co_await cleans(1h);
+        };
+        auto outer = [&](task_group& group) -> task<> {
+          auto h = group.spawn(work(2s, false));
+          group.spawn(cleans(1s));
+          try {
+            co_await with_task_group(inner);
+          } catch (const std::runtime_error&) {
+            ++s.inner_failures;
+          }
+          int port = co_await group.start<int>(serve);
+          CHECK(port == 7);
+          co_await h;
+          group.cancel();
+        };
+        co_await with_task_group(outer);
+        s.went_on = true;
+      },
+      [](state& s, kit::end how) {
+        CHECK(s.begun == s.ended);
+        CHECK(how != kit::end::failed);
+        if (how != kit::end::destroyed) CHECK(s.cleaned == s.to_clean);
+        if (how == kit::end::returned) CHECK((s.went_on && s.inner_failures == 1));
+      });
 }
