@@ -200,7 +200,7 @@ class gather_vector final : public gathering {
                          std::conditional_t<std::is_void_v<T>, void,
                                             std::vector<std::conditional_t<std::is_void_v<T>, int, stored_t<T>>>>>;
 
-  explicit gather_vector(std::vector<task<T>> tasks) : gathering(KeepGoing), tasks_(std::move(tasks)) {
+  explicit gather_vector(std::vector<task<T>>&& tasks) : gathering(KeepGoing), tasks_(std::move(tasks)) {
     if (tasks_.size() > std::numeric_limits<std::uint32_t>::max())
       throw std::invalid_argument("tandem::gather: " + std::to_string(tasks_.size()) + " tasks are more than 2^32 - 1");
     for (std::size_t i = 0; i != tasks_.size(); ++i)

@@ -390,7 +390,7 @@ class race_vector final : public racing {
  public:
   using value_type = race_result<T>;
 
-  race_vector(bool first_value_decides, Discard discard, std::vector<task<T>> arms)
+  race_vector(bool first_value_decides, Discard discard, std::vector<task<T>>&& arms)
       : racing(first_value_decides), arms_(std::move(arms)), discard_(std::move(discard)) {
     if (arms_.empty()) throw std::invalid_argument("tandem::race: there are no tasks, so none can be first");
     if (arms_.size() > std::numeric_limits<std::uint32_t>::max())

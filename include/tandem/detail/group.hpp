@@ -99,7 +99,7 @@ class group : public stop_target {
     pending_ = 1;
   }
   /// Launches `child` as number `index`. It runs until it first waits. True: it has ended, and is to be taken.
-  bool launch(frame& child, std::size_t index) noexcept {
+  [[gnu::always_inline]] bool launch(frame& child, std::size_t index) noexcept {
     child.owner = this;
     child.scope = &scope_;
     child.index = static_cast<std::uint32_t>(index);
@@ -120,9 +120,9 @@ class group : public stop_target {
   /// Some that were launched have not ended.
   bool has_children() const noexcept { return pending_ != 0; }
   /// While children are being launched: has the group, or the scope around it, been stopped since it began?
-  bool stop_came() const noexcept {
+  [[gnu::always_inline]] bool stop_came() const noexcept {
     if (scope_.state != began_in_ || waiter->scope->state != began_in_) return true;
-    return scope_.loop->stops() != stops_before_ && began_in_ == detail::scope::running && scope_.stop_asked();
+    return scope_.loop->stops() != stops_before_ && stop_came_from_outside();
   }
   /// For `suspend`: true if the frame has to wait.
   bool end() noexcept {
@@ -158,6 +158,9 @@ class group : public stop_target {
     text += what();
     text += " that was moved from, or awaited before";
     throw std::logic_error(text);
+  }
+  [[gnu::cold, gnu::noinline]] bool stop_came_from_outside() const noexcept {
+    return began_in_ == detail::scope::running && scope_.stop_asked();
   }
   [[gnu::cold, gnu::noinline]] void stop_now() noexcept { stop(stop_mode::ask); }
   decltype(detail::scope::state) began_in_ = detail::scope::running;
