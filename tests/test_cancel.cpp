@@ -372,6 +372,58 @@ TEST_CASE("a shield entered in a stopped scope still does its work") {
   CHECK(done == 1);
 }
 
+TEST_CASE("shields in a gather, and a gather in a shield, run to their end though the scope is stopped") {
+  auto main = []() -> task<> {
+    int ended = 0;
+    auto work = [&](clock::duration d) -> task<int> {
+      co_await sleep_for(d);
+      co_return ++ended;
+    };
+    auto shields = [&]() -> task<int> {
+      auto [x, y] = co_await tandem::gather(shield(work(2s)), shield(work(3s)));
+      co_return x + y;
+    };
+    int sum = co_await timeout(1s, shields());  // what arrives is not dropped
+    CHECK(sum == 3);
+    CHECK(clock::now() == at(3s));
+    auto gathers = [&]() -> task<int> {
+      auto inside = tandem::gather(work(2s), work(3s));
+      auto [x, y] = co_await shield(std::move(inside));
+      co_return x + y;
+    };
+    sum = co_await timeout(1s, gathers());
+    CHECK(sum == 7);
+    CHECK(clock::now() == at(6s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a shielded awaitable that need not wait does not wait") {
+  auto main = []() -> task<> {
+    bool other_ran = false;
+    auto other = [&]() -> task<> {
+      other_ran = true;
+      co_return;
+    };
+    auto at_once = [&]() -> task<> {
+      auto ready = []() -> task<int> { co_return 42; };
+      int v = co_await shield(ready());
+      CHECK(v == 42);
+      CHECK(!other_ran);
+    };
+    co_await tandem::gather(at_once(), other());
+  };
+  simulate(main());
+}
+
+TEST_CASE("a time limit of duration::max is none") {
+  auto main = []() -> task<> {
+    int v = co_await timeout(clock::duration::max(), after(24h * 365, 1));
+    CHECK(v == 1);
+  };
+  simulate(main());
+}
+
 TEST_CASE("what a shielded awaitable throws goes through") {
   auto main = []() -> task<> {
     const std::string text = co_await thrown_by(shield(fail_after(1s, "x")));
@@ -486,6 +538,23 @@ TEST_CASE("nested finally clean up from the inside out") {
   };
   simulate(main());
   CHECK(order == std::vector<int>{1, 2, 3});
+}
+
+TEST_CASE("time limits work in a clean-up, though the limit around its body is over") {
+  for (clock::duration inside : {0s, 1s}) {
+    bool was_late = false;
+    auto main = [&]() -> task<> {
+      auto clean_up = [&]() -> task<> {
+        auto in_time = co_await try_timeout(inside, sleep_for(1h));
+        was_late = !in_time;
+      };
+      std::string text = co_await thrown_by(timeout(1s, finally(sleep_for(1h), clean_up)));
+      CHECK(text.find("timed_out") != std::string::npos);
+      CHECK(clock::now() == at(1s + inside));
+    };
+    simulate(main());
+    CHECK(was_late);
+  }
 }
 
 TEST_CASE("clean-ups run to their end under every schedule and stop") {

@@ -2,6 +2,7 @@
 
 #include <tandem/cancel.hpp>
 #include <tandem/run.hpp>
+#include <tandem/task_group.hpp>
 
 #include "kit/kit.hpp"
 
@@ -56,8 +57,8 @@ TEST_CASE("gather runs its awaitables at once and gives a tuple of what they giv
     int target = 0;
     auto reference = [&]() -> task<int&> { co_return target; };
     auto nothing = []() -> task<> { co_return; };
-    auto bound2 = co_await gather(after(3s, 1), after(1s, std::string("two")), nothing(),
-                                                                 sleep_for(2s), after(1s, stubborn(5)), reference());
+    auto bound2 = co_await gather(after(3s, 1), after(1s, std::string("two")), nothing(), sleep_for(2s),
+                                  after(1s, stubborn(5)), reference());
     auto& [number, text, none, slept, one, ref] = bound2;
     STATIC_REQUIRE(std::is_same_v<decltype(none), std::monostate>);
     STATIC_REQUIRE(std::is_same_v<decltype(slept), std::monostate>);
@@ -372,6 +373,36 @@ TEST_CASE("a result whose move throws is that child's failure") {
       CHECK((text == "broke" || text.empty()));
       if (n < 2) CHECK(text == "broke");
     }
+  };
+  simulate(main());
+}
+
+TEST_CASE("handles may be gathered, one of them twice; a cancelled one is a failure, or an outcome") {
+  auto main = []() -> task<> {
+    auto body = [](tandem::task_group& group) -> task<> {
+      auto one = group.spawn(after(1s, 1));
+      auto two = group.spawn(after(2s, 2));
+      auto all = co_await gather(one, two, one);
+      CHECK(all == std::tuple(1, 2, 1));
+      CHECK(clock::now() == at(2s));
+      auto other = group.spawn(after(1h, 3));
+      auto pending = group.spawn(after(1s, 4));
+      other.cancel();
+      bool thrown = false;
+      try {
+        co_await gather(pending, other);
+      } catch (const tandem::cancelled&) {
+        thrown = true;
+      }
+      CHECK(thrown);
+      CHECK(!pending.done());  // its waiter was stopped, not the task
+      auto outcomes = co_await gather(return_exceptions, pending, other, one);
+      CHECK(clock::now() == at(3s));
+      CHECK(std::get<0>(outcomes).value() == 4);
+      CHECK_THROWS_AS(std::get<1>(outcomes).value(), tandem::cancelled);
+      CHECK(std::get<2>(outcomes).value() == 1);
+    };
+    co_await tandem::with_task_group(body);
   };
   simulate(main());
 }

@@ -355,3 +355,52 @@ TEST_CASE("races of tasks hand over at every stop and every end of the context")
         if (how != kit::end::destroyed) CHECK(s.made == s.won + s.discarded);
       });
 }
+
+TEST_CASE(
+    "races of every kind, with failures and values that come too late, lose nothing under any schedule and stop") {
+  struct state {
+    kit::gate gate;
+    int made = 0, won = 0, discarded = 0, failed = 0, used = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto make = [&](clock::duration d) -> task<int> {
+          kit::counted here;
+          co_await sleep_for(d);
+          co_await tandem::shield(yield());
+          ++s.made;
+          co_return 1;
+        };
+        auto put_back = [&](int) { ++s.discarded; };
+        auto lucky = [&]() -> task<> {
+          auto first = co_await race(first_successful, fail_after(1s, "a"), make(1s), make(2s), fail_after(0s, "b"))
+                           .on_discard(put_back);
+          s.won += first.value();
+          CHECK((first.index() == 1 || first.index() == 2));
+        };
+        auto unlucky = [&]() -> task<> {
+          try {
+            auto first = co_await race(make(1s), fail_after(1s, "c")).on_discard(put_back);
+            s.won += first.value();
+          } catch (const std::runtime_error&) {
+            ++s.failed;
+          }
+        };
+        auto waits = [&]() -> task<> {
+          auto first = co_await race(s.gate.wait(), sleep_for(1s));
+          s.used += first.index() == 0;
+        };
+        auto opens = [&]() -> task<> {
+          co_await sleep_for(1s);
+          s.gate.open_one();
+        };
+        co_await tandem::gather(lucky(), unlucky(), waits(), waits(), opens());
+      },
+      [](state& s, kit::end how) {
+        if (how != kit::end::destroyed) CHECK(s.made == s.won + s.discarded);
+        CHECK(how != kit::end::failed);
+        CHECK(s.used + s.gate.passes() <= 1);
+        if (how == kit::end::returned) CHECK(s.used + s.gate.passes() == 1);
+        CHECK(!s.gate.has_waiters());
+      });
+}

@@ -322,6 +322,136 @@ TEST_CASE("a race may take the next of a stream") {
   simulate(main());
 }
 
+// ---- what asyncio's suites pin down besides, and what fuzzing found: see docs/design/parity.md
+// -----------------------
+
+TEST_CASE("tasks that end after the first, but before the waiter has its turn, are done too") {
+  in_a_group([](task_group& group) -> task<> {
+    auto twice = []() -> task<int> {
+      co_await yield();
+      co_return 1;
+    };
+    handles all;
+    for (int i = 0; i != 3; ++i) all.push_back(group.spawn(twice()));
+    auto result = co_await tandem::wait(all, first_completed);
+    CHECK(result.done.size() == 3);
+    CHECK(result.pending.empty());
+  });
+}
+
+TEST_CASE("a task that ends at the instant of the time limit is done") {
+  in_a_group([](task_group& group) -> task<> {
+    auto result = co_await tandem::wait(three(group), all_completed, 2s);
+    CHECK(clock::now() == at(2s));
+    CHECK(result.done.size() == 2);
+    CHECK(result.pending.size() == 1);
+  });
+}
+
+TEST_CASE("wait throws no failure: all have ended, one of them with it, and a second wait does not wait") {
+  auto body = [](task_group& group) -> task<> {
+    handles all = three(group);
+    all.push_back(group.spawn(fail_after(4s, "broken")));
+    auto watch = [&]() -> task<> {
+      for (int i = 0; i != 2; ++i) {
+        auto result = co_await tandem::wait(all);
+        CHECK(clock::now() == at(4s));
+        CHECK(result.done.size() == 4);
+        CHECK_THROWS_WITH(result.done.back().outcome().value(), "broken");
+      }
+      auto result = co_await tandem::wait(all, first_exception);  // it has failed already
+      CHECK(result.done.size() == 4);
+      CHECK(clock::now() == at(4s));
+    };
+    co_await tandem::shield(watch());
+  };
+  simulate([](auto& b) -> task<> {
+    std::string text = co_await thrown_by(with_task_group(b));
+    CHECK(text == "broken");
+  }(body));
+}
+
+TEST_CASE("a time limit on next leaves the tasks running, and taking goes on where it was") {
+  auto main = []() -> task<> {
+    std::vector<task<int>> tasks;
+    for (int s : {3, 1}) tasks.push_back(after(s * 1s, s));
+    auto stream = as_completed(std::move(tasks));
+    auto first = co_await stream.next();
+    CHECK(first->index == 1);
+    auto late = co_await tandem::try_timeout(1s, stream.next());
+    CHECK(!late);
+    CHECK(clock::now() == at(2s));
+    auto second = co_await tandem::timeout(5s, stream.next());
+    CHECK(second->index == 0);
+    CHECK(second->outcome.value() == 3);
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("an as_completed in a clean-up is shielded like the rest of it, whenever the stop comes") {
+  for (clock::duration stop : {1s, 3s}) {
+    std::string taken;
+    auto main = [&]() -> task<> {
+      auto work = [&](clock::duration d) -> task<int> {
+        co_await sleep_for(d);
+        if (co_await tandem::this_task::cancel_requested) taken += "asked ";
+        co_return 7;
+      };
+      auto clean_up = [&]() -> task<> {
+        std::vector<task<int>> tasks;
+        tasks.push_back(work(1s));
+        tasks.push_back(work(2s));
+        auto stream = as_completed(std::move(tasks));
+        while (auto one = co_await stream.next()) taken += one->outcome ? "7 " : "cancelled ";
+      };
+      co_await tandem::finally(sleep_for(2s), clean_up);
+    };
+    asio::io_context context;
+    bool was_cancelled = false;
+    tandem::simulate([](auto& body, clock::duration d, bool& told) -> task<> {
+      asio::cancellation_signal signal;
+      const asio::any_io_executor executor = co_await tandem::this_task::executor;
+      kit::gate ended;
+      auto handler = [&](std::exception_ptr e) {
+        told = e != nullptr;
+        ended.open_one();
+      };
+      tandem::spawn(executor, body(), asio::bind_cancellation_slot(signal.slot(), handler));
+      co_await sleep_for(d);
+      signal.emit(asio::cancellation_type::terminal);
+      co_await ended.wait();
+    }(main, stop, was_cancelled));
+    CHECK(taken == "7 7 ");
+    CHECK(was_cancelled == (stop == 1s));  // a stop in the clean-up finds nothing left to stop
+  }
+}
+
+TEST_CASE("an as_completed starts nothing once a stop was asked for, also while that has not come down to it") {
+  asio::io_context context;
+  asio::cancellation_signal signal;
+  bool started = false;
+  auto stops = [&]() -> task<> {
+    signal.emit(asio::cancellation_type::terminal);
+    co_return;
+  };
+  auto work = [&]() -> task<int> {
+    started = true;
+    co_return 1;
+  };
+  auto body = [&](task_group& group) -> task<> {
+    group.spawn(stops());
+    std::vector<task<int>> tasks;
+    tasks.push_back(work());
+    auto stream = as_completed(std::move(tasks));
+    co_await stream.next();
+  };
+  auto main = [&]() -> task<> { co_await with_task_group(body); };
+  tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [](std::exception_ptr) {}));
+  context.run();
+  CHECK(!started);
+}
+
 // ---- under every schedule ------------------------------------------------------------------------------------------
 
 TEST_CASE("wait hands over at every stop and every end of the context") {
@@ -374,5 +504,58 @@ TEST_CASE("as_completed hands over at every stop and every end of the context") 
       [](state& s, kit::end how) {
         CHECK(s.begun == s.ended);
         if (how == kit::end::returned) CHECK(s.given == 4);
+      });
+}
+
+TEST_CASE("waits of every kind, streams that are dropped, and cancels keep every promise under any schedule and stop") {
+  struct state {
+    int ended = 0, begun = 0, cleaned = 0, to_clean = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto work = [&](int i) -> task<int> {
+          kit::counted here;
+          ++s.begun;
+          kit::at_exit count([&] { ++s.ended; });
+          co_await sleep_for(i * 1s);
+          if (i == 2) throw std::runtime_error("work");
+          co_return i;
+        };
+        auto cleans = [&](int i) -> task<int> {
+          ++s.to_clean;
+          auto clean = [&]() -> task<> {
+            co_await yield();
+            ++s.cleaned;
+          };
+          co_return co_await tandem::finally(work(i), clean);
+        };
+        auto body = [&](task_group& group) -> task<> {
+          handles all;
+          for (int i : {1, 3, 1}) all.push_back(group.spawn(cleans(i)));
+          auto result = co_await tandem::wait(all, first_completed);
+          CHECK(!result.done.empty());
+          result = co_await tandem::wait(all, all_completed, 1s);
+          for (const auto& h : result.pending) h.cancel();
+          result = co_await tandem::wait(all, first_exception);
+          CHECK(result.pending.empty());
+          {
+            std::vector<task<int>> tasks;
+            for (int i : {1, 2, 3, 3}) tasks.push_back(cleans(i));
+            auto stream = as_completed(std::move(tasks), 3);
+            int failed = 0;
+            for (int i = 0; i != 2; ++i) {
+              auto one = co_await stream.next();
+              failed += !one->outcome;
+            }
+            CHECK(failed == 1);
+          }
+          co_await sleep_for(1s);
+        };
+        co_await with_task_group(body);
+      },
+      [](state& s, kit::end how) {
+        CHECK(s.begun == s.ended);
+        CHECK(how != kit::end::failed);
+        if (how != kit::end::destroyed) CHECK(s.cleaned == s.to_clean);
       });
 }

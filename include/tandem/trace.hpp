@@ -446,10 +446,10 @@ inline std::string draw_svg(trace_record record) {
   constexpr const char* head = R"( font-family="monospace" font-size="120">
 <title>What each coroutine did when</title>
 <style>
-.paper{fill:#fff}text{fill:#1f2328}.grid{stroke:#8c959f;stroke-width:5;stroke-opacity:.5}
+.paper{fill:#fff}rect{stroke:#fff;stroke-width:8}text{fill:#1f2328}.grid{stroke:#8c959f;stroke-width:5;stroke-opacity:.5}
 .runs{fill:#1a7f37}.sleeps{fill:#80b3ff}.children{fill:#8c959f}.waits{fill:#e0a030}
 .stopped,.goes-on{font-weight:bold;font-size:180px;text-anchor:middle}.stopped{fill:#cf222e}
-@media(prefers-color-scheme:dark){.paper{fill:#161b22}text{fill:#e6edf3}.runs{fill:#3fb950}.sleeps{fill:#4070b0}
+@media(prefers-color-scheme:dark){.paper{fill:#161b22}rect{stroke:#161b22}text{fill:#e6edf3}.runs{fill:#3fb950}.sleeps{fill:#4070b0}
 .children{fill:#7d8590}.waits{fill:#bb8009}.stopped{fill:#ff7b72}}
 </style>
 <rect class="paper" width="100%" height="100%" rx="80"/>

@@ -530,7 +530,7 @@ class loop {
   bool may_go() const noexcept {
     return goes_when_idle_ && !roots_ && ready_.empty() && waits_ == 0 && operations_ == 0;
   }
-  void run_entry(leaf& l) noexcept;
+  [[gnu::always_inline]] void run_entry(leaf& l) noexcept;
   bool start_traced(frame& child) noexcept;
   void put_off(frame& child) noexcept;
   void run_put_off() noexcept;
