@@ -109,7 +109,8 @@ struct trace_record {
 /// stays, without its record, until every loop that was made meanwhile has gone.
 class trace_recorder final : public tracer {
  public:
-  explicit trace_recorder(std::size_t most_spans) noexcept : most_spans_(most_spans) {}
+  explicit trace_recorder(std::size_t most_spans) noexcept
+      : most_spans_(std::min<std::size_t>(most_spans, traced_coroutine::nobody)) {}
 
   /// Makes it the one of this thread.
   void open() noexcept {
@@ -309,7 +310,7 @@ struct trace_chart {
 
 /// Puts each coroutine below its parent, and tandem's own out of sight.
 inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all) {
-  const std::size_t n = all.size();
+  const std::size_t n = static_cast<std::uint32_t>(all.size());  // g++ 12 fears that n + 1 overflows
   std::vector<std::string_view> names(n);
   std::vector<std::size_t> above(n), below(n + 1, n), next(n, n);  // above: 0 for none, else 1 + number; others: n
   for (std::size_t i = 0; i != n; ++i) {
@@ -402,6 +403,7 @@ inline std::string draw_text(trace_record record, std::size_t width, glyphs with
       for (const traced_span& s : c.spans)
         for (std::size_t i = at(s.begin), end = at(s.end); i != end; ++i) cells[i] = static_cast<std::size_t>(s.kind);
       const std::size_t first = std::min(at(c.start), columns - 1), last = std::max(at(c.now.end), first + 1) - 1;
+      if (cells[last] == nothing && !c.spans.empty()) cells[last] = static_cast<std::size_t>(c.spans.back().kind);
       if (cells[last] == nothing || c.state != traced_coroutine::ended) cells[last] = trace_style_of_end[c.state];
       std::string line = indented(row, names - 1);
       line.resize(names, ' ');
