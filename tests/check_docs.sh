@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Is the documentation complete? Every public header has a reference page under docs/reference/ with all headings, in order
-# and none of them empty; every page has its header; every example has its chapter and its expected output.
+# and none of them empty; every page has its header; every example has its chapter and its expected output; every
+# picture is there and is shown (whether it is up to date: the tests picture_*).
 # Takes no arguments, runs from anywhere; names what is missing and fails.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
@@ -62,6 +63,16 @@ for file in examples/[0-9][0-9]_*.cpp; do
   name=$(basename "$file" .cpp)
   [[ -f book/en/$name.md ]] || complain "$file: has no chapter book/en/$name.md"
   [[ -f examples/expected/$name.out ]] || complain "$file: has no expected output examples/expected/$name.out"
+done
+
+for chapter in book/en/*.md; do
+  while read -r picture; do
+    [[ -f book/en/$picture ]] || complain "$chapter: shows $picture, which is not in book/en"
+  done < <(sed -n 's/^!\[.*\](\([^)]*\)).*/\1/p' "$chapter")
+done
+for picture in book/en/*.svg; do
+  [[ -f $picture ]] || continue
+  grep -q "]($(basename "$picture"))" "${picture%.svg}.md" || complain "$picture: is not shown in ${picture%.svg}.md"
 done
 
 if ((problems > 0)); then
