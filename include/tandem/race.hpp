@@ -134,9 +134,8 @@ class racing : public group {
 
   void stop(stop_mode m) noexcept override {
     if (!waiting() && m == stop_mode::ask) return;
-    const bool was_last = leaves_wait_ && let_leaves_go();
-    set_stopping(m);
-    if (!was_last) return;
+    // With no task left there is nobody to tell, and a walk that is under way must not note what is queued here.
+    if (!leaves_wait_ || !let_leaves_go()) return set_stopping(m);
     state_ = stopped;
     scope_.loop->queue(*this);
   }
@@ -167,9 +166,7 @@ class racing : public group {
   /// `arm`, a leaf, is granted.
   void leaf_decides(std::size_t arm) noexcept {
     winner_ = arm;
-    const bool was_last = let_leaves_go();
-    set_stopping(stop_mode::ask);
-    if (!was_last) return;
+    if (!let_leaves_go()) return set_stopping(stop_mode::ask);
     state_ = woken;
     scope_.loop->queue(*this);
   }
