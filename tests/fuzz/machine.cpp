@@ -509,6 +509,12 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         const std::uint32_t code = m.leaf_won ? 0 : first.index() == 0 ? first.get<0>().code : first.get<2>().code;
         co_return m.returns(mix(mix(v, static_cast<std::uint32_t>(first.index())), code));
       }
+      case kind::race_waits: {
+        const auto first =
+            co_await tandem::race(tandem::sleep_for(d), tandem::sleep_for(std::chrono::seconds(n.a / 8 % 8)));
+        m.resumed();
+        co_return m.returns(mix(v, static_cast<std::uint32_t>(first.index())));
+      }
       case kind::task_group: {
         m.at_a_time = static_cast<unsigned>(n.children.size());
         const auto body = [&](task_group& group) -> task<item> {

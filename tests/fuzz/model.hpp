@@ -195,6 +195,10 @@ class model {
       case kind::race_tuple:
       case kind::race_sleep:
         return race(n, t, s);
+      case kind::race_waits: {  // of two that are due at one instant the one that began first is woken first
+        const long other = n.a / 8 % 8;
+        return wait(t, t + std::min(n.seconds(), other), mix(v, other < n.seconds()), s);
+      }
       case kind::task_group:
       case kind::cancel_group:
       case kind::cancel_handle:

@@ -56,7 +56,8 @@ namespace fuzz {
   X(cancel_handle, 2, 2)       \
   X(wait, 1, 4)                \
   X(as_completed, 0, 4)        \
-  X(as_completed_some, 1, 4)
+  X(as_completed_some, 1, 4)   \
+  X(race_waits, 0, 0)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
