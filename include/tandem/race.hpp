@@ -38,8 +38,8 @@ inline constexpr first_successful_t first_successful{};
 /// `auto first = co_await race(from_cache(), from_network())`: whichever ends first decides; the others are stopped.
 ///
 /// The arms start in order, each running until it first waits; once one has ended no further one starts. The awaiter
-/// goes on when the others have ended too. An arm that is one of tandem's own waits (`sleep_for`, a handle, `next`, and
-/// the `pop`, `acquire`, `wait` of primitives), not wrapped in a task, decides at the moment when it is granted, and the
+/// goes on when the others have ended too. An arm that is one of tandem's own waits (`sleep_for`, a handle, `next`, the
+/// `pop`, `acquire`, `wait` of primitives), not wrapped in a task, decides at the moment when it is granted, and the
 /// others like it leave their queues in the same call: of `race(q1.pop(), q2.pop())` exactly one takes effect. A task
 /// that was asked to stop may still produce a value; it goes to `on_discard`, if that was given, and is dropped
 /// otherwise.

@@ -315,7 +315,7 @@ class operation : public any_operation {
   void dropped() noexcept { come_home(); }
   void come_home() noexcept {
     loop& l = loop_of_waiter();
-    // Under simulate a cancellation handler may have posted itself to the context, and may need the slot: it goes first.
+    // Under simulate a cancellation handler may have posted itself, and may need the slot: it goes first.
     const bool is_in_turn = !stop_asked_ || l.closed() || !l.is_virtual();
     if (is_in_turn && l.here())
       arrive();

@@ -107,8 +107,8 @@ class leaf : public wait_node, public list_node {
   void settle_in(frame& f) noexcept;
 
  private:
-  // When it began to wait, less the last 16 bits of the nanoseconds: fits into one word with the state. Not a bit-field: the
-  // compiler would read that word soon after one byte of it was written, and the processor would have to wait.
+  // When it began to wait, less the last 16 bits of the nanoseconds: fits into one word with the state. Not a bit-field:
+  // the compiler would read that word soon after one byte of it was written, and the processor would have to wait.
   std::uint16_t since_high_ = 0;
   std::uint32_t since_low_ = 0;
   [[noreturn, gnu::cold, gnu::noinline]] void throw_awaited_twice() const {
@@ -153,7 +153,7 @@ class arrival : public leaf {
   arrival* next_arrival_ = nullptr;
 };
 
-/// Work that belongs to a tree, though no frame of it waits for it: what an `as_completed` that was dropped left behind.
+/// Work that belongs to a tree, though no frame of it waits for it: what an `as_completed` that was dropped leaves.
 /// It is stopped with the tree, and the tree ends after it.
 class stray : public list_node {
  public:
@@ -208,8 +208,8 @@ class stop_target : public leaf {
   virtual void stop_children() noexcept = 0;
 };
 
-/// Is told what the coroutines of a loop do. `frame::where` and `frame::waits_for` say more; a frame that is not known yet
-/// starts when it is resumed.
+/// Is told what the coroutines of a loop do. `frame::where` and `frame::waits_for` say more; a frame that is not known
+/// yet starts when it is resumed.
 class tracer {
  public:
   virtual void resumes(loop&, frame&) noexcept = 0;
