@@ -265,7 +265,7 @@ class operation : public any_operation {
     }
     if (phase_ == over) return false;
     phase_ = in_flight;
-    settle_in(f);
+    settle_in();  // not `waiter` again: the operation may be ending on another thread, which reads it
     if (f.scope->state != scope::running) stop(stop_mode::ask);  // asked for while the operation was being initiated
     return true;
   }

@@ -46,7 +46,8 @@ class leaf : public wait_node, public list_node {
   [[gnu::always_inline]] bool park(frame& f) {
     if (state_ != idle) throw_awaited_twice();
     if (f.scope->state == scope::running) {
-      settle_in(f);
+      waiter = &f;
+      settle_in();
       return true;
     }
     park_to_be_stopped(f);
@@ -103,8 +104,8 @@ class leaf : public wait_node, public list_node {
     calls      // in the ready queue, for on_turn
   } state_ = idle;
 
-  /// The frame waits from now on.
-  void settle_in(frame& f) noexcept;
+  /// `waiter` waits from now on.
+  void settle_in() noexcept;
 
  private:
   // When it began to wait, less the last 16 bits of the nanoseconds: fits into one word with the state. Not a bit-field:
@@ -690,10 +691,9 @@ class loop_service : public asio::execution_context::service {
 // ---- leaves
 // ----------------------------------------------------------------------------------------------------------
 
-[[gnu::always_inline]] inline void leaf::settle_in(frame& f) noexcept {
-  waiter = &f;
-  f.waits_for = this;
-  const auto now = static_cast<std::uint64_t>(f.scope->loop->batch_time().time_since_epoch().count());
+[[gnu::always_inline]] inline void leaf::settle_in() noexcept {
+  waiter->waits_for = this;
+  const auto now = static_cast<std::uint64_t>(waiter->scope->loop->batch_time().time_since_epoch().count());
   since_high_ = static_cast<std::uint16_t>(now >> 48);
   since_low_ = static_cast<std::uint32_t>(now >> 16);
   state_ = waits;
