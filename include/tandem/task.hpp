@@ -190,7 +190,10 @@ auto to_task(A&& a) {
                 "an awaitable is handed over as an rvalue: write std::move(x)");
   static_assert(awaitable<std::remove_reference_t<A>>,
                 "this is not awaitable: a task, a tandem awaitable or an Asio operation with use_task");
-  return as_task(value(std::forward<A>(a)));
+  if constexpr (std::is_lvalue_reference_v<A>)
+    return as_task(value(a));
+  else
+    return as_task(std::move(a));
 }
 
 }  // namespace detail

@@ -27,7 +27,7 @@ class list_node {
   template <class T>
   friend class intrusive_list;
   list_node* next_ = nullptr;  // null outside a list
-  list_node* prev_;
+  list_node* prev_ = nullptr;
 };
 
 /// First in, first out; every operation is constant time and allocates nothing. Destroying the list unlinks its
