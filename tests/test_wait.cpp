@@ -452,6 +452,29 @@ TEST_CASE("an as_completed starts nothing once a stop was asked for, also while 
   CHECK(!started);
 }
 
+TEST_CASE("the deadlock report shows the tasks of a stream that was dropped") {
+  kit::gate never;
+  auto main = [&]() -> task<> {
+    auto deaf = [&]() -> task<int> {
+      co_await tandem::shield(never.wait());
+      co_return 0;
+    };
+    std::vector<task<int>> tasks;
+    tasks.push_back(after(1s, 1));
+    tasks.push_back(deaf());
+    auto stream = as_completed(std::move(tasks));
+    co_await stream.next();
+  };
+  std::string report;
+  try {
+    simulate(main());
+  } catch (const tandem::deadlock& e) {
+    report = e.what();
+  }
+  CHECK(report.find("waits for shield") != std::string::npos);
+  CHECK(report.find("waits for gate") != std::string::npos);
+}
+
 // ---- under every schedule ------------------------------------------------------------------------------------------
 
 TEST_CASE("wait hands over at every stop and every end of the context") {

@@ -251,6 +251,7 @@ class completion_core final : public stop_target, public stray {
     scope_.state = state;
     scope_.loop->stop_children_of(*this);
   }
+  const wait_node& node_of_stray() const noexcept override { return *this; }
   void stop_stray(stop_mode m) noexcept override {
     if (m == stop_mode::abandon || scope_.outer) stop(m);
   }

@@ -117,6 +117,9 @@ class await_tree_writer {
 inline std::string await_tree(const root& top, clock::time_point now) {
   await_tree_writer writer(now);
   if (const frame* body = top.child(0)) writer.visit(*body, 1);
+  for (const stray* s = top.first_stray(); s; s = top.next_stray(*s))
+    for (std::size_t i = 0; i != s->node_of_stray().children(); ++i)
+      if (const frame* c = s->node_of_stray().child(i)) writer.visit(*c, 1);
   return writer.text();
 }
 

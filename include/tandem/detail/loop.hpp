@@ -159,6 +159,8 @@ class arrival : public leaf {
 class stray : public list_node {
  public:
   virtual void stop_stray(stop_mode) noexcept = 0;
+  /// Whose children the work is, for reports.
+  virtual const wait_node& node_of_stray() const noexcept = 0;
 
  protected:
   ~stray() = default;
@@ -175,6 +177,9 @@ class root : public arrival {
   detail::scope& scope() noexcept { return scope_; }
 
   void adopt(stray& s) noexcept { strays_.push_back(s); }
+  /// The first, and the one after `s`; null if there is none.
+  const stray* first_stray() const noexcept { return strays_.empty() ? nullptr : &strays_.front(); }
+  const stray* next_stray(const stray& s) const noexcept { return strays_.next(s); }
   /// One has ended, and left: the tree ends if that was all that it waited for.
   void stray_ended() noexcept;
 
