@@ -182,7 +182,7 @@ int main(int argc, char** argv) {
   add("spawn_and_join", run<one_child>);
   add("race", run<race>)->Arg(2);
   add("memory_timer", run<memory>)->Iterations(1);
-  add("sleeps", run<gather<sleeps>>)->Arg(100'000)->UseRealTime();
+  add("sleeps", run<gather<sleeps>>)->Arg(100'000);
   add("due_timer", run<due_timer>);
   add("echo", run_echo);
   return items::run_chosen(argc, argv);

@@ -12,7 +12,7 @@ using state = benchmark::State;
 
 /// Registers an item. TANDEM_BENCH_ITERATIONS says how often it runs, for counting instructions.
 inline benchmark::internal::Benchmark* add(const char* name, void (*item)(state&)) {
-  auto* b = benchmark::RegisterBenchmark(name, item);
+  auto* b = benchmark::RegisterBenchmark(name, item)->UseRealTime();  // as the peers are timed
   if (const char* n = std::getenv("TANDEM_BENCH_ITERATIONS")) b->Iterations(std::atol(n));
   return b;
 }

@@ -111,7 +111,7 @@ inline void add_all() {
   add("one_child", run<one_child>);
   add("memory_event", run<memory<waits_for_event>>)->Iterations(1);
   add("memory_timer", run<memory<waits_for_timer>>)->Iterations(1);
-  add("sleeps", run<gather<sleeps>>)->Arg(100'000)->UseRealTime();
+  add("sleeps", run<gather<sleeps>>)->Arg(100'000);
 }
 
 }  // namespace items

@@ -210,7 +210,7 @@ def instructions_of(program, item, iterations):
     """All that the process executes; what two runs of different length differ by is the item's."""
     log = BUILD / "callgrind.log"
     run(["setarch", "-R", "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}",
-         BUILD / "bench" / program, f"--benchmark_filter=^{item}(/iterations:.*)?$"],
+         BUILD / "bench" / program, f"--benchmark_filter=^{item}(/iterations:[0-9]+)?(/real_time)?$"],
         env={**os.environ, "TANDEM_BENCH_ITERATIONS": str(iterations)})
     return int(re.search(r"Collected : (\d+)", log.read_text())[1])
 
@@ -230,14 +230,17 @@ def count_instructions(update):
     s = setting()
     here = f"{s['compiler']}, Asio {s['Asio']}, {s['system']}"
     made_with, old = read_counts()
+    if made_with != here and not update:
+        sys.exit(f"tests/bench/instructions.txt is for {made_with}, and this is {here}: nothing to compare with; "
+                 "--update writes it anew")
     if made_with != here:
         old = {}
-        if made_with:
-            print(f"the committed counts are for another compiler or library ({made_with}): nothing to compare with")
     rows, lines, worse, result = [], [], [], []
     for item, iterations, operations in COUNTED:
         count = {p: (instructions_of(p, item, 2 * iterations) - instructions_of(p, item, iterations)) /
                     (iterations * operations) for p in ("tandem", "floor")}
+        if min(count.values()) <= 0:
+            sys.exit(f"{item}: nothing was counted; is it still an item of both programs?")
         before = old.get(item)
         change = (count["tandem"] / before - 1) * 100 if before else None
         if change is not None and change > 5:
