@@ -462,7 +462,8 @@ class model {
     }
     if (failed) {
       crew.stop_all(t, true);
-      return ends_in(std::move(out), crew.join(out));
+      const auto failures = crew.join(out);
+      return ends_in(std::move(out), failures);
     }
 
     bool all_at_once = true;
