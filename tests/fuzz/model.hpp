@@ -421,8 +421,16 @@ class model {
       if (leaf_wins) out.at = due;
       out.waited = leaf.waited;
     }
-    const auto failures = arms.join(out);
+    auto failures = arms.join(out);
     const bool decided = winner != none || leaf_wins;
+    if (!decided && s.at <= out.at) {  // failures before the stop no longer count
+      failures.clear();
+      for (const child_run& k : arms.runs) {
+        if (k.r.end != how::failed || k.r.at < s.at) continue;
+        failures.push_back(k.r.code);
+        if (k.r.at == s.at) out.exact = false;
+      }
+    }
     if (!decided || (!failures.empty() && !first_value)) return ends_in(std::move(out), failures);
     const std::size_t index = leaf_wins ? 1 : has_leaf && winner == 1 ? 2 : winner;
     out.code = mix(mix(out.code, static_cast<std::uint32_t>(index)), leaf_wins ? 0 : arms.runs[winner].r.code);
