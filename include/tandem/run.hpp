@@ -1,7 +1,7 @@
 // tandem/run.hpp: how a task gets going: run, simulate, and with it spawn; and what every task may ask of its loop:
 // sleep_for, sleep_until, yield, this_task.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -154,7 +154,6 @@ class sleep_awaitable final : public timer_leaf {
 class main_root : public root {
  public:
   bool ended() const noexcept { return state_of_run_.load() == over; }
-  bool was_stopped() const noexcept { return fate_ == fate::stopped; }
   void stop_nothing_at_end() noexcept { stop_at_end_ = nullptr; }
   /// The run is left. If the tree has not ended, the root looks after itself from now on.
   void leave() noexcept {
@@ -165,7 +164,8 @@ class main_root : public root {
   /// `stop_at_end`: a context of the run's own.
   main_root(loop& l, asio::io_context* stop_at_end) noexcept : root(l), stop_at_end_(stop_at_end) {}
   virtual ~main_root() = default;
-  virtual void keep_result(frame& body) noexcept = 0;
+  /// And destroys the frame.
+  virtual void keep_result(frame& body, fate how) noexcept = 0;
   virtual void report_end() noexcept { let_go(); }
   /// From here on the runner may destroy the root at any moment; false if it has left, and the root is gone now.
   bool let_go() noexcept {
@@ -176,15 +176,12 @@ class main_root : public root {
 
  private:
   void ended(frame& body, fate how) noexcept final {
-    if (how == fate::done) keep_result(body);
-    body.destroy();
-    fate_ = how;
+    keep_result(body, how);
     if (stop_at_end_) stop_at_end_->stop();
     report_end();
   }
 
   asio::io_context* stop_at_end_;
-  fate fate_ = fate::stopped;
   enum : unsigned char { under_way, over, left };
   std::atomic<unsigned char> state_of_run_{under_way};
 };
@@ -194,10 +191,15 @@ class main_root_of : public main_root {
  public:
   main_root_of(loop& l, asio::io_context* stop_at_end) noexcept : main_root(l, stop_at_end) {}
   void begin(task<T> t) noexcept { this->start(*t.release()); }
+  bool was_stopped() const noexcept { return result_.empty(); }
   result<T>& get() noexcept { return result_; }
 
  private:
-  void keep_result(frame& body) noexcept override { result_.take_from(static_cast<promise<T>&>(body).result); }
+  void keep_result(frame& body, fate how) noexcept override {
+    if (how == fate::done) result_.take_from(static_cast<promise<T>&>(body).result);
+    body.destroy();
+    this->join_failures_of_strays(result_);
+  }
   result<T> result_;
 };
 

@@ -1,6 +1,6 @@
 // tandem/spawn.hpp: a task tree of its own: spawn.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, use_task.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, use_task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -159,7 +159,8 @@ class spawned_root final : public root {
     if (is_serial_) clear_slot();  // before the frame, which may own the signal
     if (how == fate::done) result_.take_from(static_cast<promise<T>&>(body).result);
     body.destroy();
-    if (how == fate::stopped) result_.set_error(make_cancelled());
+    join_failures_of_strays(result_);
+    if (result_.empty()) result_.set_error(make_cancelled());
     if (is_serial_ && l.is_permanent()) {
       l.completion_posted();
       counted_by_ = &l;

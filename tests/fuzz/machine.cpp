@@ -230,8 +230,8 @@ class mark : counted {
     if (failures_.empty()) {
       const bool is_late = code == late && (node_.what == kind::timeout || node_.what == kind::deadline);
       check(!is_late || (world_.now() >= due && some_stopped_), "timed_out is not thrown before its time");
-      check(is_late || node_.what == kind::fail, "a failure comes from where it was thrown");
-    } else if (!node_.gives_outcomes()) {
+      check(is_late || node_.what == kind::fail || node_.is_a_tree(), "a failure comes from where it was thrown");
+    } else if (!node_.gives_outcomes() && !node_.is_a_tree()) {
       std::vector<std::uint32_t> thrown = failures_;
       if (node_.is_first_successful())  // those before a stop no longer count
         while (thrown.size() > 1 && code != group_of(thrown)) thrown.erase(thrown.begin());
