@@ -13,7 +13,7 @@
 #include TANDEM_ASIO_HEADER(awaitable.hpp)
 #include TANDEM_ASIO_HEADER(bind_executor.hpp)
 #include TANDEM_ASIO_HEADER(co_spawn.hpp)
-#include TANDEM_ASIO_HEADER(ip / tcp.hpp)
+#include TANDEM_ASIO_HEADER(ip/tcp.hpp)
 #include TANDEM_ASIO_HEADER(steady_timer.hpp)
 #include TANDEM_ASIO_HEADER(use_awaitable.hpp)
 #include TANDEM_ASIO_HEADER(use_future.hpp)
