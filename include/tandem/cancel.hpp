@@ -128,10 +128,7 @@ class single : public group {
 
 enum class when_late { throws, gives_nothing };
 
-inline bool is_ours(const frame& f) noexcept {
-  const std::string_view name = function_name(f.where.function_name());
-  return name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
-}
+inline bool is_ours(const frame& f) noexcept { return is_ours(function_name(f.where.function_name())); }
 /// The frame that awaits `f`'s time limit, or the user's that awaits that if it is one of tandem's own.
 inline const frame& users_frame(const frame& f) noexcept {
   const frame* above = &f;
