@@ -345,6 +345,15 @@ class loop {
   /// The same for what does not keep the context running by itself: the work of a thread, or of another loop.
   void outside_begins();
   void outside_ended() noexcept;
+  /// What is waited for may come from outside, or from a coroutine of this loop: virtual time goes on.
+  void maybe_outside_begins() {
+    outside_begins();
+    ++maybe_outside_;
+  }
+  void maybe_outside_ended() noexcept {
+    --maybe_outside_;
+    outside_ended();
+  }
   /// `l` waits for a thread, which is joined when the context goes.
   void joins(leaf& l) noexcept { joined_.push_back(l); }
   void operation_ended(leaf& l, bool counts) noexcept;
@@ -361,7 +370,8 @@ class loop {
   /// Nothing is ready, timed or in flight: only somebody else's handler could wake a coroutine.
   bool idle() const noexcept { return !has_ready() && !timed() && operations_ == 0; }
   bool has_ready() const noexcept { return !ready_.empty() || has_arrivals(); }
-  bool busy_with_operations() const noexcept { return operations_ != 0; }
+  /// Virtual time stands still.
+  bool busy_with_operations() const noexcept { return operations_ != maybe_outside_; }
 
   /// Called whenever the loop has nothing left to do, and when it has again; for `run`.
   struct observer {
@@ -586,7 +596,7 @@ class loop {
   bool running_ = false, ending_ = false, virtual_ = false, walking_ = false, reported_idle_ = false;
   std::uint64_t stops_ = 0;
   std::size_t operations_ = 0;
-  std::size_t outside_ = 0;
+  std::size_t outside_ = 0, maybe_outside_ = 0;
   asio::any_io_executor work_;  // while something is outside: ours, and it keeps its context running
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
@@ -677,7 +687,7 @@ class loop_service : public asio::execution_context::service {
     for (std::size_t i = 0; i != others_.size(); ++i) others_[i].l->shut_down();  // a destructor may add one more
   }
   static void forget(loop& l) noexcept {
-    if (l.busy_with_operations())
+    if (l.operations_ != 0)
       l.outlives_context();
     else
       delete &l;
