@@ -680,7 +680,7 @@ class some_request {
 
 /// What `pop` and `pop_some` have in common: a wait for one item.
 template <class T, class Loops, class Request>
-class pop_waiter : public popper<T, Loops> {
+class pop_waiter final : public popper<T, Loops> {
  public:
   explicit pop_waiter(Request&& r) noexcept : request_(std::move(r)) {}
   pop_waiter(pop_waiter&& o) noexcept : request_(std::move(o.request_)) {}
