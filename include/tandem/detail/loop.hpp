@@ -398,6 +398,8 @@ class loop {
   void ask(Stop stop) noexcept;
   /// Runs a coroutine of this loop now?
   bool is_running() const noexcept { return running_; }
+  /// The tree of the coroutine that runs now, or whose frames are being destroyed; null if that tree is ending.
+  root* running_root() const noexcept { return running_ ? running_root_ : nullptr; }
   /// One more than last time.
   std::uint64_t next_number() noexcept { return next_order_++; }
   /// Destroys the tree without resuming any of its frames; its loop must be idle.
@@ -601,6 +603,7 @@ class loop {
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
   tracer* const tracer_ = tracer::of_this_thread();
+  root* running_root_ = nullptr;
   root* roots_ = nullptr;
   frame* put_off_ = nullptr;  // the first of those that are to start before anything else
   frame** put_off_end_ = &put_off_;
@@ -782,6 +785,7 @@ inline void root::unregister() noexcept {
   *previous_root_ = next_root_;
   if (next_root_) next_root_->previous_root_ = previous_root_;
   previous_root_ = nullptr;
+  if (scope_.loop->running_root_ == this) scope_.loop->running_root_ = nullptr;
 }
 
 inline void root::stop(stop_mode m) noexcept {
@@ -1029,6 +1033,7 @@ template <bool Traced>
 inline void loop::drive(step s) noexcept {
   while (s.target) {
     frame& f = *s.target;
+    running_root_ = f.scope->root;
     if (s.how == fate::done && f.scope->state != scope::abandoned) {
       f.waits_for = nullptr;
       if constexpr (Traced) tracer_->resumes(*this, f);

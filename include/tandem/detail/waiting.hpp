@@ -33,7 +33,8 @@ struct on_one_loop {
   /// Remembers the loop, and refuses others.
   class user {
    public:
-    void check(const frame& f, const char* type, const char* instead) { loop_.check(*f.scope->loop, type, instead); }
+    void check(const frame& f, const char* type, const char* instead) { check(*f.scope->loop, type, instead); }
+    void check(const loop& l, const char* type, const char* instead) { loop_.check(l, type, instead); }
 
    private:
     one_loop loop_;
@@ -53,6 +54,8 @@ struct on_one_loop {
       leave_line();
       leaf::leave();
     }
+    /// Where the frame is that waits.
+    const scope& scope_around() const noexcept { return *wait_node::waiter->scope; }
 
    protected:
     waiter() noexcept = default;
