@@ -311,7 +311,7 @@ class pool_core {
     if (!sweeper_.linked()) sweeper_.take_turn(*loop_);
   }
 
-  void close() noexcept { is_closed_ = true; }
+  void close() noexcept { shut(false); }
   void cancel() noexcept {
     shut(false);
     stop_all();
