@@ -1,5 +1,19 @@
-// An event on the machine's leaf, for the item that measures what a task costs that waits for one.
+// What items.hpp needs of tandem and is not there yet: an event on the machine's leaf, and marks for what is left out.
 #pragma once
+
+#if __has_include(<tandem/semaphore.hpp>)
+#include <tandem/semaphore.hpp>
+#else
+#define ITEMS_WITHOUT_SEMAPHORE
+#endif
+#if __has_include(<tandem/queue.hpp>)
+#include <tandem/queue.hpp>
+#else
+#define ITEMS_WITHOUT_QUEUE
+#endif
+#if __has_include(<tandem/event.hpp>)
+#include <tandem/event.hpp>
+#else
 
 #include <tandem/task.hpp>
 
@@ -34,3 +48,5 @@ class event {
 };
 
 }  // namespace tandem
+
+#endif

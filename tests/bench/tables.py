@@ -41,6 +41,12 @@ ITEMS = [
     Item("race/100", "race of 100, one ready, the others cancelled", "ns", ratio=2.5),
     Item("one_child", "one child awaited", "ns", ratio=2.5),
     Item("spawn_and_join", "one child spawned into a group, joined by its handle", "ns", ratio=2.5),
+    Item("semaphore_uncontended", "permit of a semaphore taken and given back", "ns", ratio=2.0),
+    Item("semaphore_contended", "100 tasks, 10 permits: taken, one yield, given back", "ns", ratio=2.5),
+    Item("queue/1", "queue of capacity 1, one pushes, one pops, an item", "ns", ratio=3.0),
+    Item("queue/64", "the same of capacity 64", "ns", ratio=2.2),
+    Item("across_threads", "100,000 children to another thread's loop, a child", "ns", ratio=3.0, note="threads"),
+    Item("across_threads_batched", "the same, 1,000 at a time", "ns", ratio=3.0, note="threads"),
     Item("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", ratio=1.3),
     Item("due_timer", "wait for an Asio timer that is due", "ns", ratio=1.1, note="callback"),
     Item("echo", "1-byte echo over a socket, both ends", "ns", ratio=1.1, note="callback"),
@@ -54,6 +60,8 @@ NOTES = {
             "takes 0.1 s, and only the last round counts: they are warm by then.",
     "growth": "What a child costs among 100,000 over what it costs among 10. The floor grows too: its frames no longer fit "
               "into the caches. The goal is for tandem's own factor.",
+    "threads": "Children that end at once, made here and run there. Each is sent by itself and its end reported back "
+               "(`on(context, child())`), or 1,000 go together, and so do their ends (`on(context, gather_all(children))`).",
     "callback": "The floor here is Asio with plain callbacks.",
     "memory": "Three measures, comparable within themselves only. tandem, floor, Asio: what malloc has in use for each of "
               "100,000 tasks, its own share included. Python: growth of the resident set by each of 50,000. Go: what the "
