@@ -24,17 +24,19 @@ REPETITIONS = int(os.environ.get("TANDEM_BENCH_REPETITIONS", "5"))
 PATIENCE = 600  # seconds for one run of one program
 
 # Name in the programs, what it is, how it is measured, the goal (`ratio`: at most so many times the floor; `limit`: at
-# most so much), the key of a note, and whose growth it is: what a child costs among 100,000 over what it costs among 10.
+# most so much), the key of a note, and whose growth it is.
 Item = namedtuple("Item", "name what unit ratio limit note grows", defaults=[None] * 4)
 ITEMS = [
     Item("gather_immediate/10", "gather of 10 children that end at once, a child", "ns", ratio=2.0),
     Item("gather_immediate/1000", "the same of 1,000", "ns", ratio=2.0),
     Item("gather_immediate/100000", "the same of 100,000", "ns", ratio=2.0),
-    Item("gather_immediate/growth", "of 100,000 over of 10", "×", limit=1.5, note="growth", grows="gather_immediate"),
+    Item("gather_immediate/growth", "the same of 100,000, over that of 10", "×", limit=1.5, note="growth",
+         grows="gather_immediate"),
     Item("gather_yielding/10", "gather of 10 children that yield once, a child", "ns", ratio=2.0),
     Item("gather_yielding/1000", "the same of 1,000", "ns", ratio=2.0),
     Item("gather_yielding/100000", "the same of 100,000", "ns", ratio=2.0),
-    Item("gather_yielding/growth", "of 100,000 over of 10", "×", limit=1.5, note="growth", grows="gather_yielding"),
+    Item("gather_yielding/growth", "the same of 100,000, over that of 10", "×", limit=1.5, note="growth",
+         grows="gather_yielding"),
     Item("yield", "yield", "ns", ratio=2.0),
     Item("nested_await", "co_await of a task, ten deep, a level", "ns", ratio=2.0),
     Item("race/2", "race of 2, one ready, the other cancelled", "ns", ratio=2.5),
@@ -56,16 +58,17 @@ ITEMS = [
 ]
 OPERATIONS_PER_ROW = {"sleeps/100000": 100_000}
 NOTES = {
-    "cold": "These run an item once, in a new process, and all of it counts. The native programs repeat an item until it "
-            "takes 0.1 s, and only the last round counts: they are warm by then.",
-    "growth": "What a child costs among 100,000 over what it costs among 10. The floor grows too: its frames no longer fit "
-              "into the caches. The goal is for tandem's own factor.",
-    "threads": "Children that end at once, made here and run there. Each is sent by itself and its end reported back "
-               "(`on(context, child())`), or 1,000 go together, and so do their ends (`on(context, gather_all(children))`).",
+    "cold": "These run an item once, in a new process, and all of it counts. The native programs repeat an item until "
+            "it takes 0.1 s, and only the last round counts: they are warm by then.",
+    "growth": "What a child costs among 100,000 over what it costs among 10. The floor grows too: its frames no longer "
+              "fit into the caches. The goal is for tandem's own factor.",
+    "threads": "Children that end at once, made here and run there. Each is sent by itself, `on(context, child())`, "
+               "and its end comes back by itself; or 1,000 go together, in a task that gathers them, and so do their "
+               "ends.",
     "callback": "The floor here is Asio with plain callbacks.",
-    "memory": "Three measures, comparable within themselves only. tandem, floor, Asio: what malloc has in use for each of "
-              "100,000 tasks, its own share included. Python: growth of the resident set by each of 50,000. Go: what the "
-              "runtime took from the system for each of 100,000.",
+    "memory": "Three measures, comparable within themselves only. tandem, floor, Asio: what malloc has in use for each "
+              "of 100,000 tasks, its own share included. Python: growth of the resident set by each of 50,000. Go: "
+              "what the runtime took from the system for each of 100,000.",
 }
 COLD = ("asyncio", "uvloop", "Go")
 ESSENTIAL = ("tandem", "floor")
@@ -153,7 +156,7 @@ def number(x):
     return "–" if x is None else f"{x:,.2f}" if x < 10 else f"{x:,.1f}" if x < 100 else f"{x:,.0f}"
 
 
-# --- Times: programs ---------------------------------------------------------------------------------------------------
+# --- Times: programs --------------------------------------------------------------------------------------------------
 # name -> function(item) that gives seconds an operation, or bytes, or None for an item that the program does not have
 
 
@@ -205,7 +208,7 @@ def find_programs(build):
             programs["Go"] = script(program)
         except Broken as e:
             programs["Go"] = never(f"peers/items.go does not build: {e}")
-        versions["Go"] = first_line(["go", "version"])
+        versions["Go"] = (first_line(["go", "version"]) or "Go").removeprefix("go version ")
     return programs, versions
 
 
@@ -224,7 +227,7 @@ def measured(measure, item):
     return value * {"ns": 1e9, "ms": 1e3}[item.unit] * OPERATIONS_PER_ROW.get(item.name, 1)
 
 
-# --- Times: the table --------------------------------------------------------------------------------------------------
+# --- Times: the table -------------------------------------------------------------------------------------------------
 
 
 def chosen_items(wanted):
@@ -282,8 +285,8 @@ def remarks_on(rows, broken):
             yield f"{row['item']}: {' and '.join(lacking)} {'do' if len(lacking) > 1 else 'does'} not have it."
         floor = row["median"]["floor"]
         if row["note"] == "growth" and floor is not None and floor > 1.5:
-            yield (f"{row['item']}: the floor itself costs {floor:.2f} times as much a child among 100,000 as among 10 "
-                   "on this machine.")
+            yield (f"{row['item'].split('/')[0]}: the floor itself exceeds 1.5 on this machine, a child costs it "
+                   f"{floor:.2f} times as much among 100,000 as among 10.")
     by_cause = {}
     for (item, p), why in broken.items():
         by_cause.setdefault((p, why), []).append(item)
@@ -305,8 +308,8 @@ def table_of(run, with_ranges):
         ratio = number(r["ratio"])
         if with_ranges and r["ratio"] is not None:
             ratio += f" ({number(r['ratio_range'][0])}–{number(r['ratio_range'][1])})"
-        rows.append([marked(r["what"], r["note"]), r["unit"], number(r["median"]["tandem"]), number(r["median"]["floor"]),
-                     ratio, r["goal"], {True: "✓", False: "✗", None: "–"}[r["reached"]],
+        rows.append([marked(r["what"], r["note"]), r["unit"], *(number(r["median"][p]) for p in ESSENTIAL), ratio,
+                     r["goal"], {True: "✓", False: "✗", None: "–"}[r["reached"]],
                      *(number(r["median"][p]) for p in peers)])
     names = {"asio": "Asio"}
     head = ["", "unit", "tandem", "floor", "ratio", "goal", "reached",
@@ -323,7 +326,8 @@ def times(build, wanted):
               "remarks": list(remarks_on(rows, broken))}
     head, lines, notes = table_of(result, with_ranges=True)
     print(filled(f"{result['date']}, {said(result)}"))
-    print(f"medians of {REPETITIONS} interleaved repetitions, wall time; the ratio is tandem to floor, its range in brackets\n")
+    print(f"medians of {REPETITIONS} interleaved repetitions, wall time; the ratio is tandem to floor, its range in "
+          "brackets\n")
     print_table(head, lines)
     print()
     for sentence in [*notes, *result["remarks"]]:
@@ -350,7 +354,7 @@ def readme(build):
         print("\n" + filled(sentence))
 
 
-# --- Instructions ------------------------------------------------------------------------------------------------------
+# --- Instructions -----------------------------------------------------------------------------------------------------
 
 # Item, iterations, operations an iteration.
 COUNTED = [
@@ -393,8 +397,8 @@ def read_counts():
 
 
 def differences(counted, noted):
-    """Sentences about counts that are not what is noted. A gain counts as well: as long as it is not noted, a later loss
-    of as much goes unseen."""
+    """Sentences about counts that are not what is noted. A gain counts as well: as long as it is not noted, a later
+    loss of as much goes unseen."""
     change = {(item, p): (count[p] / noted[item][p] - 1) * 100
               for item, count in counted.items() if item in noted for p in ESSENTIAL}
 
@@ -454,7 +458,7 @@ def count_instructions(build, update):
     return not sentences
 
 
-# --- Compiling ---------------------------------------------------------------------------------------------------------
+# --- Compiling --------------------------------------------------------------------------------------------------------
 
 
 def compile_command(build):
@@ -523,13 +527,14 @@ def compiling(build):
                  ["floor: posts a lambda, waits for a timer", *cells(hellos["floor"])]])
     for sentence in remarks:
         print(sentence)
-    print(f"tandem to floor: {seconds:.2f} × the time, {memory:.2f} × the memory; goal ≤ 1.3 × {'✓' if reached else '✗'}\n")
+    print(f"tandem to floor: {seconds:.2f} × the time, {memory:.2f} × the memory; goal ≤ 1.3 × "
+          f"{'✓' if reached else '✗'}\n")
     print_table(["header", "seconds", "MB", "code lines", "files with its needs", "their code lines"], headers)
     build.write_json("compile", {**s, "hello": hellos, "headers": headers, "remarks": remarks})
     return reached
 
 
-# --- The command -------------------------------------------------------------------------------------------------------
+# --- The command ------------------------------------------------------------------------------------------------------
 
 
 def check(arguments):
