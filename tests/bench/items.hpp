@@ -68,7 +68,6 @@ inline lib::task<> one_child(state& s) {
   s.SetItemsProcessed(s.iterations() * n);
 }
 
-#ifndef ITEMS_WITHOUT_SEMAPHORE
 inline lib::task<> semaphore_uncontended(state& s) {
   constexpr int n = 1000;
   lib::semaphore one{1};
@@ -98,9 +97,7 @@ inline lib::task<> semaphore_contended(state& s) {
   }
   s.SetItemsProcessed(s.iterations() * tasks * times);
 }
-#endif
 
-#ifndef ITEMS_WITHOUT_QUEUE
 inline lib::task<int> pushes(lib::queue<int>& q, int n) {
   for (int i = 0; i != n; ++i) co_await q.push(i);
   q.close();
@@ -124,7 +121,6 @@ inline lib::task<> queue(state& s) {
   }
   s.SetItemsProcessed(s.iterations() * n);
 }
-#endif
 
 /// Bytes of the heap for one suspended task: its frame, what holds on to it, and what malloc adds. The last child
 /// finds all others suspended.
@@ -168,13 +164,9 @@ inline void add_all() {
   add("yield", run<yield>);
   add("nested_await", run<nested_await>);
   add("one_child", run<one_child>);
-#ifndef ITEMS_WITHOUT_SEMAPHORE
   add("semaphore_uncontended", run<semaphore_uncontended>);
   add("semaphore_contended", run<semaphore_contended>);
-#endif
-#ifndef ITEMS_WITHOUT_QUEUE
   add("queue", run<queue>)->Arg(1)->Arg(64);
-#endif
   add("memory_event", run<memory<waits_for_event>>)->Iterations(1);
   add("memory_timer", run<memory<waits_for_timer>>)->Iterations(1);
   add("sleeps", run<gather<sleeps>>)->Arg(100'000);

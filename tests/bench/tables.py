@@ -368,6 +368,10 @@ COUNTED = [
     ("race/100", 20, 1),
     ("one_child", 5, 1_000),
     ("spawn_and_join", 5, 1_000),
+    ("semaphore_uncontended", 5, 1_000),
+    ("semaphore_contended", 2, 10_000),
+    ("queue/1", 2, 10_000),
+    ("queue/64", 2, 10_000),
     ("due_timer", 2, 1_000),
     ("echo", 2, 1_000),
 ]

@@ -3,7 +3,6 @@
 #include <tandem/tandem.hpp>
 
 namespace lib = tandem;
-#include "event.hpp"
 #include "items.hpp"
 #include "sockets.hpp"
 
