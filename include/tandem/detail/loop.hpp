@@ -4,6 +4,7 @@
 
 #include "../asio.hpp"
 #include "../clock.hpp"
+#include "failures.hpp"
 #include "frame.hpp"
 #include "intrusive_list.hpp"
 
@@ -19,6 +20,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -180,6 +182,8 @@ class root : public arrival {
   /// The first, and the one after `s`; null if there is none.
   const stray* first_stray() const noexcept { return strays_.empty() ? nullptr : &strays_.front(); }
   const stray* next_stray(const stray& s) const noexcept { return strays_.next(s); }
+  /// A failure of one, of which nobody else may hear: the tree ends with it.
+  void stray_failed(std::exception_ptr e) noexcept { failures_of_strays_.add(std::move(e)); }
   /// One has ended, and left: the tree ends if that was all that it waited for.
   void stray_ended() noexcept;
 
@@ -193,6 +197,12 @@ class root : public arrival {
   void start(frame& body) noexcept;
   /// The tree has ended and its last frame is still there, for its result. May destroy the root.
   virtual void ended(frame& body, fate) noexcept = 0;
+  /// From `ended`, when the result has been moved to `r`, which is empty if the body was stopped: strays that have
+  /// failed are how the tree ends, together with a failure of the body.
+  template <class Result>
+  void join_failures_of_strays(Result& r) const noexcept {
+    if (failures_of_strays_.any()) r.set_error(failures_of_strays_.together_with(r.get_error()));
+  }
 
  private:
   friend class loop;
@@ -203,6 +213,7 @@ class root : public arrival {
   frame* ended_body_ = nullptr;  // while strays are still there
   fate ended_how_ = fate::done;
   intrusive_list<stray> strays_;
+  failures failures_of_strays_;
   root* next_root_ = nullptr;
   root** previous_root_ = nullptr;
 };
