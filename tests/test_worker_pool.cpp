@@ -208,6 +208,28 @@ TEST_CASE("a failure that no handle was there to see is thrown by the next drain
   simulate(main());
 }
 
+TEST_CASE("a failure that nobody saw when the pool is destroyed is how the tree ends") {
+  std::string order;
+  auto never_drains = [&]() -> task<> {
+    worker_pool pool;
+    co_await pool.submit(fails, "before");
+    co_await yield();
+    co_await yield();
+    CHECK(pool.stats().failed == 1);
+  };
+  auto goes_first = [&]() -> task<> {
+    auto cleans = [&]() -> task<> { co_await tandem::finally(stand_by(), [] { return fails("after"); }); };
+    auto pool = std::make_unique<worker_pool>();
+    co_await pool->submit(cleans());
+    pool.reset();
+    order += "pool gone, ";
+    co_await sleep_for(1s);
+  };
+  CHECK_THROWS_WITH(simulate(never_drains()), "before");
+  CHECK_THROWS_WITH(simulate(goes_first()), "after");
+  CHECK(order == "pool gone, ");
+}
+
 TEST_CASE("function and arguments are gone before anyone goes on with the job's result") {
   auto main = []() -> task<> {
     worker_pool pool;
@@ -389,7 +411,8 @@ TEST_CASE("a stop of a tree stops the jobs that were submitted in it, and no oth
       co_await stand_by();
     };
     bool ended = false;
-    tandem::spawn(executor, other(), asio::bind_cancellation_slot(stop.slot(), [&](std::exception_ptr) { ended = true; }));
+    tandem::spawn(executor, other(),
+                  asio::bind_cancellation_slot(stop.slot(), [&](std::exception_ptr) { ended = true; }));
     co_await sleep_for(1s);
     stop.emit(asio::cancellation_type::terminal);
     co_await sleep_for(1s);
@@ -479,7 +502,8 @@ TEST_CASE("a pool may go before its context, and after it") {
   CHECK(kit::live_frames() == frames);
 }
 
-// ---- without waiting; bad input; figures -----------------------------------------------------------------------------
+// ---- without waiting; bad input; figures
+// -----------------------------------------------------------------------------
 
 TEST_CASE("try_submit gives an empty handle where there is no place") {
   auto main = []() -> task<> {
@@ -541,7 +565,8 @@ TEST_CASE("stats say how long jobs were in line, and how long they ran") {
   simulate(main());
 }
 
-// ---- every schedule, every stop --------------------------------------------------------------------------------------
+// ---- every schedule, every stop
+// --------------------------------------------------------------------------------------
 
 namespace {
 

@@ -63,7 +63,8 @@ struct worker_pool_stats {
 ///
 /// A job is a coroutine function with its arguments, which the pool keeps and calls when a worker is free, or any
 /// awaitable. Its task_handle gives its result, its failure, or `cancelled`; a failure ends its job and nothing else.
-/// One that no handle was left to see is thrown by the next `drain()`, several as an `exception_group`.
+/// One that no handle was left to see is thrown by the next `drain()`, several as an `exception_group`; if the pool
+/// goes before, it is how the tree ends.
 ///
 /// Jobs belong to the tree in which they were submitted, as children of the pool, not of the submitter: they run on
 /// when that goes on or ends, a stop of the tree stops them, and the tree ends after them. Destroying the pool stops
@@ -299,7 +300,7 @@ class pool_core {
       run_time_.record(loop_->now() - j.since_);
     }
     ++(record.has_value() ? counts_.succeeded : record.failed() ? counts_.failed : counts_.cancelled);
-    if (record.failed() && !record.is_shared()) unseen_.add(record.failure());
+    if (record.failed() && !record.is_shared()) nobody_saw(record.failure(), *j.tree_);
     pump();
     static_cast<stray&>(j).unlink();
     root& tree = *j.tree_;
@@ -319,6 +320,8 @@ class pool_core {
   void disown() noexcept {
     is_ownerless_ = true;
     ++users_;
+    root* tree = loop_ ? loop_->running_root() : nullptr;
+    if (tree && unseen_.any()) tree->stray_failed(unseen_.together_with(nullptr));
     shut(true);
     stop_all();
     end_use();
@@ -410,6 +413,13 @@ class pool_core {
     is_pumping_ = was_pumping;
     pump();
     end_use();
+  }
+  /// Nobody has a handle: the next to drain the pool is told, or, if it is gone, whoever hears of the tree's end.
+  void nobody_saw(std::exception_ptr e, root& tree) noexcept {
+    if (is_ownerless_)
+      tree.stray_failed(std::move(e));
+    else
+      unseen_.add(std::move(e));
   }
   /// Nothing is accepted any more; who waits for a place, and if the pool goes, who waits for its end, is told.
   void shut(bool goes) noexcept {
