@@ -320,7 +320,8 @@ class pool_core {
   void disown() noexcept {
     is_ownerless_ = true;
     ++users_;
-    root* tree = loop_ ? loop_->running_root() : nullptr;
+    loop* here = loop::current();  // loop_ may have gone
+    root* tree = here ? here->running_root() : nullptr;
     if (tree && unseen_.any()) tree->stray_failed(unseen_.together_with(nullptr));
     shut(true);
     stop_all();
@@ -449,7 +450,7 @@ class pool_core {
   on_one_loop::line submitters_, drainers_;
   on_one_loop::user user_;
   [[no_unique_address]] on_one_loop::mutex no_lock_;
-  loop* loop_ = nullptr;   // once there was a job
+  loop* loop_ = nullptr;   // of the jobs, while there are any
   std::size_t users_ = 0;  // jobs that have not ended, waiters, and functions of this that call out
   bool is_closed_ = false, is_ownerless_ = false, is_pumping_ = false;
   worker_pool_stats counts_;
