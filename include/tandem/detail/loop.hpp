@@ -323,6 +323,14 @@ class loop {
   /// is code for costs every user a large part of a second of compile time.
   template <std::convertible_to<asio::any_io_executor> Executor>
   static entry of(const Executor& executor);
+  /// The one for the executor of a context.
+  template <class Context>
+  static entry of_context(Context& context) {
+    if constexpr (std::is_same_v<Context, asio::io_context>)
+      return entry(of(context));  // which need not look at executors
+    else
+      return of(context.get_executor());
+  }
 
   /// Queues a leaf whose state says what is to be done with its frame.
   void queue(leaf& l) noexcept {
