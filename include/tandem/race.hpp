@@ -239,6 +239,11 @@ concept leaf_arm = suspender<A> && A::leaves_at_once;
 /// Such as a task_handle.
 template <class A>
 concept gives_leaf_arm = makes_awaiter<A> && leaf_arm<decltype(std::declval<A>().make_awaiter())>;
+/// Such as an `acquire`, which becomes a leaf only if it has to wait.
+template <class A>
+concept becomes_leaf_arm = requires(A&& a) {
+  { std::move(a).as_leaf() } -> leaf_arm;
+};
 
 template <class A>
 struct race_arm {
@@ -487,6 +492,8 @@ auto make_arm(A&& a) {
     return race_arm<A>(std::move(a));
   else if constexpr (Leaves && gives_leaf_arm<A>)
     return race_arm<decltype(std::forward<A>(a).make_awaiter())>(std::forward<A>(a).make_awaiter());
+  else if constexpr (Leaves && becomes_leaf_arm<A>)
+    return race_arm<decltype(std::move(a).as_leaf())>(std::move(a).as_leaf());
   else
     return race_arm<decltype(to_task(std::forward<A>(a)))>(to_task(std::forward<A>(a)));
 }

@@ -285,7 +285,7 @@ auto spawn_on(loop::entry l, Awaitable&& awaitable, Token&& token) {
 template <class Context, class Awaitable, class Token>
 requires std::is_convertible_v<Context&, asio::execution_context&>
 auto spawn(Context& context, Awaitable&& awaitable, Token&& token) {
-  return detail::spawn_on(detail::loop::of(context.get_executor()), std::forward<Awaitable>(awaitable),
+  return detail::spawn_on(detail::loop::of_context(context), std::forward<Awaitable>(awaitable),
                           std::forward<Token>(token));
 }
 

@@ -159,8 +159,20 @@ auto with_task_group(Function&& function);
 
 namespace detail {
 
+/// Whose child it is: a task_group, or the job of a pool.
+class child_owner {
+ public:
+  /// It has ended, and its frame is gone: what the loop does next.
+  virtual step child_done(child_base&) noexcept = 0;
+  /// Why it was stopped, or nothing.
+  virtual const std::string& stop_reason() const noexcept = 0;
+
+ protected:
+  ~child_owner() = default;
+};
+
 /// The record of a child: it owns the frame while that runs, and keeps how it ended for the handles. Counted by them
-/// and by the group, while it runs.
+/// and by the owner, while it runs.
 class child_base : public wait_node {
  public:
   const char* what() const noexcept override { return "task_group"; }
@@ -179,6 +191,8 @@ class child_base : public wait_node {
   /// Smaller than that of a child that ended later.
   std::uint64_t ended_as() const noexcept { return ended_as_; }
   bool failed() const noexcept { return failed_; }
+  virtual std::exception_ptr failure() const noexcept = 0;
+  virtual bool has_value() const noexcept = 0;
 
   void stop(stop_mode m) noexcept override {
     const auto state = m == stop_mode::ask ? scope::stopping : scope::abandoned;
@@ -186,6 +200,22 @@ class child_base : public wait_node {
     scope_.state = state;
     if (frame_) detail::loop::stop_below(*frame_, m);
   }
+  /// It belongs into `around`, or, if that is null, to its tree alone.
+  void enter(detail::loop& l, detail::root& tree, const scope* around) noexcept {
+    scope_.loop = &l;
+    scope_.root = &tree;
+    scope_.outer = around;
+  }
+  bool is_stopped() const noexcept { return scope_.stop_asked(); }
+  void start(frame& f) noexcept {
+    f.owner = this;
+    f.scope = &scope_;
+    frame_ = &f;
+    ran_ = true;
+    if (scope_.loop->start(f)) end(&f, fate::done);
+  }
+  /// `f` is null if it never ran.
+  step end(frame* f, fate how) noexcept;
   step child_ended(frame& f, fate how) noexcept override { return end(&f, how); }
   /// For `start`: a failure is the group's from now on.
   void has_started() noexcept { starting_ = false; }
@@ -207,22 +237,22 @@ class child_base : public wait_node {
 
  protected:
   child_base(task_group_core& group, const child_options& options);
+  /// One that gets its place in a tree later.
+  child_base(child_owner& owner, std::string_view name) noexcept : owner_(&owner), name_(name), background_(false) {}
   ~child_base() {
     if (frame_) frame_->destroy();
   }
   /// Keeps how the child ended. `f` is null if it never ran.
   virtual void take(frame* f, fate how) noexcept = 0;
   virtual void dispose() noexcept = 0;
-  virtual std::exception_ptr failure() const noexcept = 0;
   std::exception_ptr make_cancelled() const noexcept;
   bool failed_ = false;
 
  private:
   friend class task_group_core;
-  step end(frame* f, fate how) noexcept;
 
   scope scope_;
-  task_group_core* group_;  // null once it has ended
+  child_owner* owner_;  // null once it has ended
   frame* frame_ = nullptr;
   std::size_t place_ = 0;  // among the group's children
   std::string_view name_;
@@ -235,10 +265,18 @@ class child_base : public wait_node {
 };
 
 template <class T>
-class child_of final : public child_base {
+class child_of : public child_base {
  public:
   child_of(task_group_core& group, const child_options& options) : child_base(group, options) {}
+  child_of(child_owner& owner, std::string_view name) noexcept : child_base(owner, name) {}
+  virtual ~child_of() = default;
   tandem::outcome<T>& outcome() noexcept { return outcome_; }
+  std::exception_ptr failure() const noexcept override { return outcome_.error(); }
+  bool has_value() const noexcept override { return outcome_.has_value(); }
+
+ protected:
+  /// For one that ends without a frame.
+  void fail(std::exception_ptr e) noexcept { outcome_access::get(outcome_).set_error(std::move(e)); }
 
  private:
   void take(frame* f, fate how) noexcept override {
@@ -247,7 +285,6 @@ class child_of final : public child_base {
     this->failed_ = r.has_error();
     if (r.empty()) r.set_error(this->make_cancelled());
   }
-  std::exception_ptr failure() const noexcept override { return outcome_.error(); }
   void dispose() noexcept override { delete this; }
 
   tandem::outcome<T> outcome_ = outcome_access::make_empty<T>();
@@ -320,7 +357,7 @@ class closing_awaiter final : public leaf {
 };
 
 /// A group whose first child is the body; the others have scopes of their own.
-class task_group_core : public group {
+class task_group_core : public group, public child_owner {
  public:
   const char* what() const noexcept override { return "task_group"; }
   std::size_t children() const noexcept override { return 1 + children_.size(); }
@@ -372,11 +409,10 @@ class task_group_core : public group {
   }
   bool is_closing() const noexcept { return is_closing_; }
   std::size_t size() const noexcept { return children_.size(); }
-  const std::string& reason() const noexcept { return reason_; }
+  const std::string& stop_reason() const noexcept override { return reason_; }
   scope& children_scope() noexcept { return scope_; }
 
-  /// Called by a child: what the loop does next.
-  step child_done(child_base& c) noexcept {
+  step child_done(child_base& c) noexcept override {
     children_[c.place_] = children_.back();
     children_[c.place_]->place_ = c.place_;
     children_.pop_back();
@@ -395,7 +431,7 @@ class task_group_core : public group {
     while (!children_.empty()) {  // only where the tree is destroyed as it stands
       child_base* c = children_.back();
       children_.pop_back();
-      c->group_ = nullptr;
+      c->owner_ = nullptr;
       c->end(c->frame_, fate::stopped);
       c->release();
     }
@@ -482,7 +518,7 @@ class task_group_core : public group {
 };
 
 inline child_base::child_base(task_group_core& g, const child_options& options)
-    : group_(&g), name_(options.name), background_(options.background) {
+    : owner_(&g), name_(options.name), background_(options.background) {
   waiter = g.waiter;
   const scope& around = g.children_scope();
   scope_.loop = around.loop;
@@ -499,16 +535,15 @@ inline step child_base::end(frame* f, fate how) noexcept {
   done_ = true;
   ended_as_ = scope_.loop->next_number();
   while (!waiters.empty()) waiters.front().wake();
-  if (!group_) return step::none();
-  task_group_core& g = *std::exchange(group_, nullptr);
-  const step next = g.child_done(*this);
+  if (!owner_) return step::none();
+  const step next = std::exchange(owner_, nullptr)->child_done(*this);
   release();
   return next;
 }
 
 [[gnu::cold]] inline std::exception_ptr child_base::make_cancelled() const noexcept {
   try {
-    if (group_ && !group_->reason().empty()) return std::make_exception_ptr(cancelled(group_->reason()));
+    if (owner_ && !owner_->stop_reason().empty()) return std::make_exception_ptr(cancelled(owner_->stop_reason()));
     return std::make_exception_ptr(cancelled());
   } catch (...) {
     return std::current_exception();
@@ -543,7 +578,7 @@ class with_task_group_awaitable final : public task_group_core {
     consume();
     rethrow_failures();
     if (result_.has_value()) return result_.take();
-    if constexpr (!std::is_void_v<T>) throw reason().empty() ? cancelled() : cancelled(reason());
+    if constexpr (!std::is_void_v<T>) throw stop_reason().empty() ? cancelled() : cancelled(stop_reason());
   }
 
  private:

@@ -397,7 +397,7 @@ auto on(const Executor& executor, Awaitable&& awaitable) {
 template <class Context, class Awaitable>
 requires std::is_convertible_v<Context&, asio::execution_context&>
 auto on(Context& context, Awaitable&& awaitable) {
-  return detail::make_on(detail::loop::of(context.get_executor()), std::forward<Awaitable>(awaitable));
+  return detail::make_on(detail::loop::of_context(context), std::forward<Awaitable>(awaitable));
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -5,10 +5,12 @@
 #include "../asio.hpp"
 #include "../clock.hpp"
 #include "frame.hpp"
+#include "holder.hpp"
 #include "loop.hpp"
 
 #include <cstddef>
 #include <cstdio>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -79,7 +81,33 @@ class await_tree_writer {
   }
 
  private:
-  static constexpr std::size_t most_frames = 1000, most_depth = 40;
+  static constexpr std::size_t most_frames = 1000, most_depth = 40, most_holders = 3;
+
+  /// "buy (shop.cpp:12)"
+  void write_place(std::string_view name, const std::source_location& where) {
+    const std::string_view file = file_name(where.file_name());
+    text_.append(name.data(), name.size());
+    text_ += " (";
+    text_.append(file.data(), file.size());
+    char number[32];
+    std::snprintf(number, sizeof number, ":%lu)", static_cast<unsigned long>(where.line()));
+    text_ += number;
+  }
+  void write_holders(const holder* first) {
+    std::size_t named = 0, more = 0;
+    for (const holder* h = first; h; h = h->next()) {
+      if (named == most_holders) {
+        ++more;
+        continue;
+      }
+      text_ += named++ == 0 ? ", held by " : ", ";
+      write_place(function_name(h->where().function_name()), h->where());
+    }
+    if (more == 0) return;
+    char number[32];
+    std::snprintf(number, sizeof number, " and %zu more", more);
+    text_ += number;
+  }
 
   void write_line(const frame& f, std::string_view name, std::size_t depth) {
     text_ += "\n";
@@ -94,21 +122,18 @@ class await_tree_writer {
       text_.append(given.data(), given.size());
       text_ += "' ";
     }
-    char number[32];
     if (!name.empty()) {
-      const std::string_view file = file_name(f.where.file_name());
-      text_.append(name.data(), name.size());
-      text_ += " (";
-      text_.append(file.data(), file.size());
-      std::snprintf(number, sizeof number, ":%lu) ", static_cast<unsigned long>(f.where.line()));
-      text_ += number;
+      write_place(name, f.where);
+      text_ += " ";
     }
     text_ += "waits for ";
     text_ += n->what();
     const auto since = n->since();
     if (!since || n->children() != 0) return;
+    char number[32];
     std::snprintf(number, sizeof number, " since %lld ms", static_cast<long long>((now_ - *since).count() / 1'000'000));
     text_ += number;
+    write_holders(n->held_by());
   }
 
   clock::time_point now_;

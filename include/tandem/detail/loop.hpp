@@ -323,6 +323,14 @@ class loop {
   /// is code for costs every user a large part of a second of compile time.
   template <std::convertible_to<asio::any_io_executor> Executor>
   static entry of(const Executor& executor);
+  /// The one for the executor of a context.
+  template <class Context>
+  static entry of_context(Context& context) {
+    if constexpr (std::is_same_v<Context, asio::io_context>)
+      return entry(of(context));  // which need not look at executors
+    else
+      return of(context.get_executor());
+  }
 
   /// Queues a leaf whose state says what is to be done with its frame.
   void queue(leaf& l) noexcept {
@@ -356,6 +364,15 @@ class loop {
   /// The same for what does not keep the context running by itself: the work of a thread, or of another loop.
   void outside_begins();
   void outside_ended() noexcept;
+  /// What is waited for may come from outside, or from a coroutine of this loop: virtual time goes on.
+  void maybe_outside_begins() {
+    outside_begins();
+    ++maybe_outside_;
+  }
+  void maybe_outside_ended() noexcept {
+    --maybe_outside_;
+    outside_ended();
+  }
   /// `l` waits for a thread, which is joined when the context goes.
   void joins(leaf& l) noexcept { joined_.push_back(l); }
   void operation_ended(leaf& l, bool counts) noexcept;
@@ -372,7 +389,8 @@ class loop {
   /// Nothing is ready, timed or in flight: only somebody else's handler could wake a coroutine.
   bool idle() const noexcept { return !has_ready() && !timed() && operations_ == 0; }
   bool has_ready() const noexcept { return !ready_.empty() || has_arrivals(); }
-  bool busy_with_operations() const noexcept { return operations_ != 0; }
+  /// Virtual time stands still.
+  bool busy_with_operations() const noexcept { return operations_ != maybe_outside_; }
 
   /// Called whenever the loop has nothing left to do, and when it has again; for `run`.
   struct observer {
@@ -399,6 +417,8 @@ class loop {
   void ask(Stop stop) noexcept;
   /// Runs a coroutine of this loop now?
   bool is_running() const noexcept { return running_; }
+  /// The tree of the coroutine that runs now, or whose frames are being destroyed; null if that tree is ending.
+  root* running_root() const noexcept { return running_ ? running_root_ : nullptr; }
   /// One more than last time.
   std::uint64_t next_number() noexcept { return next_order_++; }
   /// Destroys the tree without resuming any of its frames; its loop must be idle.
@@ -597,11 +617,12 @@ class loop {
   bool running_ = false, ending_ = false, virtual_ = false, walking_ = false, reported_idle_ = false;
   std::uint64_t stops_ = 0;
   std::size_t operations_ = 0;
-  std::size_t outside_ = 0;
+  std::size_t outside_ = 0, maybe_outside_ = 0;
   asio::any_io_executor work_;  // while something is outside: ours, and it keeps its context running
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
   tracer* const tracer_ = tracer::of_this_thread();
+  root* running_root_ = nullptr;
   root* roots_ = nullptr;
   frame* put_off_ = nullptr;  // the first of those that are to start before anything else
   frame** put_off_end_ = &put_off_;
@@ -688,7 +709,7 @@ class loop_service : public asio::execution_context::service {
     for (std::size_t i = 0; i != others_.size(); ++i) others_[i].l->shut_down();  // a destructor may add one more
   }
   static void forget(loop& l) noexcept {
-    if (l.busy_with_operations())
+    if (l.operations_ != 0)
       l.outlives_context();
     else
       delete &l;
@@ -783,6 +804,7 @@ inline void root::unregister() noexcept {
   *previous_root_ = next_root_;
   if (next_root_) next_root_->previous_root_ = previous_root_;
   previous_root_ = nullptr;
+  if (scope_.loop->running_root_ == this) scope_.loop->running_root_ = nullptr;
 }
 
 inline void root::stop(stop_mode m) noexcept {
@@ -1030,6 +1052,7 @@ template <bool Traced>
 inline void loop::drive(step s) noexcept {
   while (s.target) {
     frame& f = *s.target;
+    running_root_ = f.scope->root;
     if (s.how == fate::done && f.scope->state != scope::abandoned) {
       f.waits_for = nullptr;
       if constexpr (Traced) tracer_->resumes(*this, f);
