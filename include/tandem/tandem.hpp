@@ -1,6 +1,6 @@
 // tandem/tandem.hpp: all of tandem.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, event.hpp, exceptions.hpp, gather.hpp, mutex.hpp, queue.hpp, race.hpp, run.hpp, semaphore.hpp, spawn.hpp, task.hpp, task_group.hpp, threads.hpp, use_task.hpp, wait.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, event.hpp, exceptions.hpp, gather.hpp, mutex.hpp, queue.hpp, race.hpp, run.hpp, semaphore.hpp, spawn.hpp, task.hpp, task_group.hpp, task_handle.hpp, threads.hpp, use_task.hpp, wait.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -18,6 +18,7 @@
 #include "spawn.hpp"
 #include "task.hpp"
 #include "task_group.hpp"
+#include "task_handle.hpp"
 #include "threads.hpp"
 #include "use_task.hpp"
 #include "wait.hpp"
