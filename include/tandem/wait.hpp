@@ -47,8 +47,8 @@ struct wait_result {
   std::vector<task_handle<T>> pending;
 };
 
-/// `auto [done, pending] = co_await wait(handles, first_completed)`: goes on when the condition holds; at once if it
-/// does already.
+/// `auto answers = co_await wait(handles, first_completed)`: goes on when the condition holds; at once if it does
+/// already.
 ///
 /// Cancels nothing and throws no failure of a task: ask the handles. What is pending may be waited for again. With a
 /// time limit it also goes on when that is over, with whatever is done; zero looks without waiting. A stop detaches the

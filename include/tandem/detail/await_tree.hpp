@@ -46,6 +46,11 @@ inline std::string_view function_name(std::string_view s) noexcept {
   return s;
 }
 
+/// Is that the name of one of tandem's own coroutines?
+inline bool is_ours(std::string_view function) noexcept {
+  return function.starts_with("tandem::") && function.find("detail::") != std::string_view::npos;
+}
+
 inline std::string_view file_name(std::string_view path) noexcept {
   const std::size_t slash = path.find_last_of("/\\");
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
@@ -64,7 +69,7 @@ class await_tree_writer {
     --frames_left_;
     const wait_node* n = f.waits_for;
     const std::string_view name = n ? function_name(f.where.function_name()) : std::string_view();
-    const bool ours = name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
+    const bool ours = is_ours(name);
     if (!ours || n->children() == 0) write_line(f, ours ? std::string_view() : name, depth);
     if (!n) return;
     for (std::size_t i = 0, count = n->children(); i != count && !cut_off_; ++i)
