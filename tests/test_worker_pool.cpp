@@ -188,7 +188,8 @@ TEST_CASE("a function that throws instead of returning a task is a job that has 
   simulate(main());
 }
 
-TEST_CASE("a failure that no handle was there to see is thrown by the next drain, several as a group") {
+TEST_CASE(
+    "a failure that nobody has looked at when the last handle goes is thrown by the next drain, several as a group") {
   auto main = []() -> task<> {
     worker_pool pool;
     co_await pool.submit(fails, "one");
@@ -204,6 +205,23 @@ TEST_CASE("a failure that no handle was there to see is thrown by the next drain
       failures = g.exceptions().size();
     }
     CHECK(failures == 2);
+    auto at_once = []() -> task<> { throw std::runtime_error("at once"); };
+    co_await pool.submit(at_once);  // it has ended before there is a handle
+    text = co_await thrown_by(pool.drain());
+    CHECK(text == "at once");
+    {
+      auto h = co_await pool.submit(fails, "not asked");
+      co_await sleep_for(1s);
+      CHECK(h.done());
+    }
+    text = co_await thrown_by(pool.drain());
+    CHECK(text == "not asked");
+    {
+      auto h = co_await pool.submit(fails, "asked");
+      co_await sleep_for(1s);
+      CHECK(!h.outcome().has_value());
+    }
+    co_await pool.drain();
   };
   simulate(main());
 }

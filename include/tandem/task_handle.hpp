@@ -116,6 +116,9 @@ class child_base : public wait_node {
   /// Smaller than that of a child that ended later.
   std::uint64_t ended_as() const noexcept { return ended_as_; }
   bool failed() const noexcept { return failed_; }
+  /// It has failed, and nobody has asked how it ended.
+  bool failed_unseen() const noexcept { return failed_ && !looked_at_; }
+  void has_been_told() noexcept { looked_at_ = true; }
   virtual std::exception_ptr failure() const noexcept = 0;
   virtual bool has_value() const noexcept = 0;
 
@@ -171,6 +174,7 @@ class child_base : public wait_node {
   virtual void dispose() noexcept = 0;
   std::exception_ptr make_cancelled() const noexcept;
   bool failed_ = false;
+  bool looked_at_ = false;
 
  private:
   friend class task_group_core;
@@ -218,7 +222,11 @@ class child_of : public child_base {
  public:
   child_of(child_owner& owner, std::string_view name) noexcept : child_base(owner, name) {}
   virtual ~child_of() = default;
-  tandem::outcome<T>& outcome() noexcept { return outcome_; }
+  /// For who has a handle.
+  tandem::outcome<T>& outcome() noexcept {
+    this->looked_at_ = true;
+    return outcome_;
+  }
   std::exception_ptr failure() const noexcept override { return outcome_.error(); }
   bool has_value() const noexcept override { return outcome_.has_value(); }
 

@@ -1,6 +1,6 @@
 // tandem/worker_pool.hpp: many jobs, so many at a time, and so many in line: worker_pool.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, metrics.hpp, task.hpp, task_handle.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -9,7 +9,7 @@
 #include "exceptions.hpp"
 #include "metrics.hpp"
 #include "task.hpp"
-#include "task_group.hpp"
+#include "task_handle.hpp"
 
 #include "detail/gcc12.hpp"
 #include "detail/group.hpp"
@@ -55,7 +55,7 @@ struct worker_pool_stats {
   std::size_t submitting = 0;                              ///< waiting for a place in line
   std::uint64_t submitted = 0;                             ///< jobs that were accepted
   std::uint64_t succeeded = 0, failed = 0, cancelled = 0;  ///< those of them that have ended
-  latency_summary queue_time{}, run_time{};                ///< from submit to start, from start to end
+  latency_summary queue_time{}, run_time{};                ///< from having a place to the start, from there to the end
 };
 
 /// Runs jobs, at most so many at a time, in the order in which they were submitted: `auto h = co_await
@@ -63,8 +63,8 @@ struct worker_pool_stats {
 ///
 /// A job is a coroutine function with its arguments, which the pool keeps and calls when a worker is free, or any
 /// awaitable. Its task_handle gives its result, its failure, or `cancelled`; a failure ends its job and nothing else.
-/// One that no handle was left to see is thrown by the next `drain()`, several as an `exception_group`; if the pool
-/// goes before, it is how the tree ends.
+/// One that nobody has looked at when the job's last handle goes is thrown by the next `drain()`, several as an
+/// `exception_group`; if the pool goes before that, it is how the tree ends.
 ///
 /// Jobs belong to the tree in which they were submitted, as children of the pool, not of the submitter: they run on
 /// when that goes on or ends, a stop of the tree stops them, and the tree ends after them. Destroying the pool stops
@@ -96,8 +96,10 @@ class worker_pool {
   /// outside a coroutine.
   template <class Function, class... Args>
   auto try_submit(Function&& function, Args&&... args);
+  template <class Function, class... Args>
+  auto try_submit(job_options options, Function&& function, Args&&... args);
 
-  /// Waits until no job is in line or running. Throws the failures that no handle was there to see.
+  /// Waits until no job is in line or running. Throws the failures that nobody has looked at.
   auto drain();
 
   /// Accepts no more jobs; those it has go on.
@@ -143,6 +145,8 @@ class any_job : public child_owner, public stray {
   ~any_job() = default;
   /// It is to be stopped: if it is in line it never runs.
   void doom() noexcept;
+  /// Nobody has a handle any more.
+  void record_goes() noexcept;
 
  private:
   friend pool_core;
@@ -188,6 +192,10 @@ class job final : public child_of<T>, public any_job {
     }
   }
   void forget_call() noexcept override { call_.reset(); }
+  void dispose() noexcept override {
+    record_goes();
+    delete this;
+  }
   static decltype(auto) invoke(Function& f, Args&... args) {
     if constexpr (awaitable<Function>)
       return std::move(f);
@@ -293,19 +301,31 @@ class pool_core {
   void ended(any_job& j) noexcept {
     j.forget_call();
     j.place_.unlink();
-    const child_base& record = j.record();
+    child_base& record = j.record();
     if (std::exchange(j.is_in_line_, false)) --counts_.queued;
     if (std::exchange(j.is_running_, false)) {
       --counts_.running;
       run_time_.record(loop_->now() - j.since_);
     }
     ++(record.has_value() ? counts_.succeeded : record.failed() ? counts_.failed : counts_.cancelled);
-    if (record.failed() && !record.is_shared()) nobody_saw(record.failure(), *j.tree_);
+    if (is_ownerless_ && record.failed_unseen() && !record.is_shared()) {  // no later drain will tell
+      j.tree_->stray_failed(record.failure());
+      record.has_been_told();
+    }
     pump();
     static_cast<stray&>(j).unlink();
-    root& tree = *j.tree_;
+    j.tree_->stray_ended();  // this may be what the tree waited for
+  }
+  /// The last handle of a job has gone. If nobody has looked at its failure, the next to drain the pool is told, or, if
+  /// the pool is gone, whoever hears of the end of the tree.
+  void record_goes(const child_base& record) noexcept {
+    if (record.failed_unseen()) {
+      if (!is_ownerless_)
+        unseen_.add(record.failure());
+      else if (root* tree = running_tree())
+        tree->stray_failed(record.failure());
+    }
     end_use();
-    tree.stray_ended();  // this may be what the tree waited for
   }
   /// Some in line are not to run.
   void sweep_soon() noexcept {
@@ -320,9 +340,7 @@ class pool_core {
   void disown() noexcept {
     is_ownerless_ = true;
     ++users_;
-    loop* here = loop::current();  // loop_ may have gone
-    root* tree = here ? here->running_root() : nullptr;
-    if (tree && unseen_.any()) tree->stray_failed(unseen_.together_with(nullptr));
+    if (root* tree = running_tree(); tree && unseen_.any()) tree->stray_failed(unseen_.together_with(nullptr));
     shut(true);
     stop_all();
     end_use();
@@ -358,6 +376,10 @@ class pool_core {
     pool_core& pool_;
   };
 
+  static root* running_tree() noexcept {
+    loop* here = loop::current();
+    return here ? here->running_root() : nullptr;
+  }
   bool has_room() const noexcept { return counts_.running < options_.workers || counts_.queued < options_.backlog; }
   /// Starts what can be started, and lets those in who wait for a place. Called again from a job that ends at once, it
   /// leaves that to the outer call: a long line of such jobs is no deep stack.
@@ -415,13 +437,6 @@ class pool_core {
     pump();
     end_use();
   }
-  /// Nobody has a handle: the next to drain the pool is told, or, if it is gone, whoever hears of the tree's end.
-  void nobody_saw(std::exception_ptr e, root& tree) noexcept {
-    if (is_ownerless_)
-      tree.stray_failed(std::move(e));
-    else
-      unseen_.add(std::move(e));
-  }
   /// Nothing is accepted any more; who waits for a place, and if the pool goes, who waits for its end, is told.
   void shut(bool goes) noexcept {
     is_closed_ = true;
@@ -451,7 +466,7 @@ class pool_core {
   on_one_loop::user user_;
   [[no_unique_address]] on_one_loop::mutex no_lock_;
   loop* loop_ = nullptr;   // of the jobs, while there are any
-  std::size_t users_ = 0;  // jobs that have not ended, waiters, and functions of this that call out
+  std::size_t users_ = 0;  // records of jobs, waiters, and functions of this that call out
   bool is_closed_ = false, is_ownerless_ = false, is_pumping_ = false;
   worker_pool_stats counts_;
   histogram queue_time_, run_time_;
@@ -462,6 +477,9 @@ class pool_core {
 inline step any_job::child_done(child_base&) noexcept {
   pool_->ended(*this);
   return step::none();
+}
+inline void any_job::record_goes() noexcept {
+  if (tree_) pool_->record_goes(record());  // otherwise it was never accepted
 }
 inline void any_job::doom() noexcept {
   if (!is_in_line_ || std::exchange(is_doomed_, true)) return;
@@ -563,6 +581,10 @@ auto worker_pool::submit(job_options options, Function&& function, Args&&... arg
 }
 template <class Function, class... Args>
 auto worker_pool::try_submit(Function&& function, Args&&... args) {
+  return try_submit(job_options{}, std::forward<Function>(function), std::forward<Args>(args)...);
+}
+template <class Function, class... Args>
+auto worker_pool::try_submit(job_options options, Function&& function, Args&&... args) {
   detail::check_job<Function, Args...>();
   using made = detail::job_of_call<Function, Args...>;
   core_->check_open();
@@ -571,7 +593,8 @@ auto worker_pool::try_submit(Function&& function, Args&&... args) {
   if (!tree) throw std::logic_error("tandem::worker_pool::try_submit: called from outside a coroutine");
   core_->check_user(*l);
   if (!core_->has_place()) return task_handle<typename made::value_type>();
-  auto* j = new typename made::type(*core_, {}, std::forward<Function>(function), std::forward<Args>(args)...);
+  auto* j =
+      new typename made::type(*core_, options.name, std::forward<Function>(function), std::forward<Args>(args)...);
   auto handle = detail::handle_access::make<typename made::value_type>(*j);
   core_->accept(*j, *tree, true);
   return handle;

@@ -93,18 +93,32 @@ class await_tree_writer {
     std::snprintf(number, sizeof number, ":%lu)", static_cast<unsigned long>(where.line()));
     text_ += number;
   }
+  static bool same_place(const std::source_location& a, const std::source_location& b) noexcept {
+    return a.line() == b.line() && std::string_view(a.file_name()) == b.file_name();
+  }
   void write_holders(const holder* first) {
-    std::size_t named = 0, more = 0;
+    const holder* places[most_holders] = {};
+    std::size_t at_place[most_holders] = {}, named = 0, more = 0;
     for (const holder* h = first; h; h = h->next()) {
-      if (named == most_holders) {
+      std::size_t i = 0;
+      while (i != named && !same_place(places[i]->where(), h->where())) ++i;
+      if (i == most_holders) {
         ++more;
         continue;
       }
-      text_ += named++ == 0 ? ", held by " : ", ";
-      write_place(function_name(h->where().function_name()), h->where());
+      if (i == named) places[named++] = h;
+      ++at_place[i];
+    }
+    char number[32];
+    for (std::size_t i = 0; i != named; ++i) {
+      text_ += i == 0 ? ", held by " : ", ";
+      if (at_place[i] != 1) {
+        std::snprintf(number, sizeof number, "%zu x ", at_place[i]);
+        text_ += number;
+      }
+      write_place(function_name(places[i]->where().function_name()), places[i]->where());
     }
     if (more == 0) return;
-    char number[32];
     std::snprintf(number, sizeof number, " and %zu more", more);
     text_ += number;
   }

@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 namespace tandem::inline TANDEM_CONFIG::detail {
@@ -144,7 +145,7 @@ struct on_any_loop {
     /// As above.
     bool wait_in(line& l, mutex& m, frame& f) {
       loop& own = *f.scope->loop;
-      own.maybe_outside_begins();  // may throw
+      if (state_ == idle) own.maybe_outside_begins();  // may throw; if it is not idle, park does
       if (!park(f)) {
         own.maybe_outside_ended();
         return false;
@@ -215,26 +216,39 @@ struct on_any_loop {
 template <class Request, class Waiter>
 class asks_first {
  public:
+  template <class... Arguments>
+  explicit asks_first(std::in_place_t, Arguments&&... arguments) : request_(std::forward<Arguments>(arguments)...) {}
   explicit asks_first(Request r) : request_(std::move(r)) {}
   asks_first(asks_first&& o) : request_(std::move(o.request_)) {}
   ~asks_first() {
-    if (waits_) waiter_.~Waiter();
+    if (state_ == waits) waiter_.~Waiter();
   }
 
-  bool await_ready() { return request_.try_now(); }
+  [[gnu::always_inline]] bool await_ready() {
+    if (state_ != fresh) [[unlikely]]
+      throw_awaited_twice();
+    state_ = asked;
+    return request_.try_now();
+  }
   bool suspend(frame& f) {
     ::new (static_cast<void*>(std::addressof(waiter_))) Waiter(std::move(request_));
-    waits_ = true;
+    state_ = waits;
     return waiter_.suspend(f);
   }
-  decltype(auto) await_resume() { return waits_ ? waiter_.await_resume() : request_.take(); }
+  decltype(auto) await_resume() {
+    if (state_ == waits) return waiter_.await_resume();
+    return request_.take();
+  }
 
   /// For a race, of which it is an arm.
   Waiter as_leaf() && { return Waiter(std::move(request_)); }
 
  private:
+  [[noreturn, gnu::cold, gnu::noinline]] static void throw_awaited_twice() {
+    throw std::logic_error("tandem: an operation of a primitive is awaited twice; make one for each co_await");
+  }
   Request request_;
-  bool waits_ = false;
+  enum : unsigned char { fresh, asked, waits } state_ = fresh;
   union {
     Waiter waiter_;
   };
