@@ -15,6 +15,8 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace tandem::inline TANDEM_CONFIG::detail {
@@ -92,10 +94,11 @@ struct on_one_loop {
       --size_;
       w.wake();
     }
-    /// The primitive goes: does he go on, or is nobody there who would run him?
+    /// The primitive goes, in a coroutine or a handler of the loop, and he goes on; or elsewhere, when nobody is there
+    /// who would run him.
     bool wake_if_running(waiter& w) noexcept {
       --size_;
-      if (w.loop_of_waiter().is_running()) return w.wake(), true;
+      if (w.loop_of_waiter().here()) return w.wake(), true;
       w.unlink();
       return false;
     }
@@ -142,7 +145,14 @@ struct on_any_loop {
     bool wait_in(line& l, mutex& m, frame& f) {
       loop& own = *f.scope->loop;
       own.maybe_outside_begins();  // may throw
-      if (!park(f)) {
+      bool is_parked = false;
+      try {
+        is_parked = park(f);
+      } catch (...) {  // awaited twice
+        own.maybe_outside_ended();
+        throw;
+      }
+      if (!is_parked) {
         own.maybe_outside_ended();
         return false;
       }
@@ -218,8 +228,9 @@ class asks_first {
     if (waits_) waiter_.~Waiter();
   }
 
-  bool await_ready() { return request_.try_now(); }
+  bool await_ready() { return !waits_ && request_.try_now(); }
   bool suspend(frame& f) {
+    if (waits_) throw_awaited_twice();
     ::new (static_cast<void*>(std::addressof(waiter_))) Waiter(std::move(request_));
     waits_ = true;
     return waiter_.suspend(f);
@@ -230,6 +241,10 @@ class asks_first {
   Waiter as_leaf() && { return Waiter(std::move(request_)); }
 
  private:
+  [[noreturn, gnu::cold, gnu::noinline]] void throw_awaited_twice() const {
+    throw std::logic_error(std::string("tandem: the same wait for a ") + waiter_.what() +
+                           " is awaited twice; make one for each");
+  }
   Request request_;
   bool waits_ = false;
   union {
