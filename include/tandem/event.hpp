@@ -33,8 +33,8 @@ class condition_waiter;
 /// handed over: to count or to carry something take a `semaphore` or a `queue`, to wait until something holds a
 /// `condition`. Allocates nothing.
 ///
-/// Destroying it ends the wait of those who wait with std::logic_error, if their loop is running; where it is not, they
-/// are left to be destroyed with their context.
+/// Destroying it on the loop of those who wait, in a coroutine or in a handler of its executor, ends their wait with
+/// std::logic_error; elsewhere, as when a program ends, they are left to be destroyed with their context.
 class event {
  public:
   event() noexcept = default;
@@ -47,7 +47,7 @@ class event {
   bool is_set() const noexcept { return set_; }
 
   /// Does not suspend if it is set. Throws std::logic_error on another loop than that of the first waiter.
-  auto wait() noexcept;
+  [[nodiscard("a wait begins when it is awaited")]] auto wait() noexcept;
 
  private:
   friend detail::event_waiter;
@@ -62,7 +62,8 @@ class event {
 /// `notify_one` or `notify_all` afterwards. The predicate is asked when `wait` is awaited, and after a notification in
 /// the waiter's turn, right before it would go on: when the wait is over, it holds. If it does not, the waiter goes on
 /// waiting without having been resumed, and what `notify_one` had for it passes to the next in line; the same if it is
-/// stopped instead. An exception of the predicate is thrown from the co_await. First come, first asked. Allocates
+/// stopped instead. An exception of the predicate is thrown from the co_await, and the notification passes on too.
+/// First come, first asked. As an arm of a race a wait is a task, since it is asked after it was notified. Allocates
 /// nothing.
 ///
 /// Destroying it is as with an `event`. asyncio's `Condition`, without its lock.
@@ -74,10 +75,11 @@ class condition {
   condition& operator=(const condition&) = delete;
 
   /// The predicate is kept until the end. On g++ 12 it must not be a temporary that owns its captures.
-  template <std::predicate Predicate>
-  auto wait(Predicate predicate);
+  template <class Predicate>
+  requires(std::predicate<std::decay_t<Predicate>&>)
+      [[nodiscard("a wait begins when it is awaited")]] auto wait(Predicate&& predicate);
   /// Waits for the next notification, whatever it is about.
-  auto wait() noexcept;
+  [[nodiscard("a wait begins when it is awaited")]] auto wait() noexcept;
 
   /// The first in line whose predicate holds, when it is asked, goes on.
   void notify_one() noexcept;
@@ -95,7 +97,7 @@ class condition {
 namespace detail {
 
 /// A waiter whose primitive goes: does it go on, to find that out?
-inline bool may_go_on(const leaf& l) noexcept { return l.waiter->scope->loop->is_running(); }
+inline bool may_go_on(const leaf& l) noexcept { return l.waiter->scope->loop->here(); }
 
 class event_waiter final : public leaf {
  public:
@@ -104,7 +106,7 @@ class event_waiter final : public leaf {
 
   static constexpr bool leaves_at_once = true;
   const char* what() const noexcept override { return "event"; }
-  bool await_ready() const noexcept { return event_->is_set(); }
+  bool await_ready() const noexcept { return state_ == idle && event_->is_set(); }
   bool suspend(frame& f) {
     event_->loop_.check(*f.scope->loop, "event", "make one for each loop, or hand over with a concurrent_queue");
     if (park(f)) event_->waiters_.push_back(*this);
@@ -126,7 +128,7 @@ class condition_waiter : public leaf {
   const char* what() const noexcept override { return "condition"; }
   void stop(stop_mode m) noexcept override {
     if (state_ != waits) return;
-    if (turn_.linked()) pass_on();
+    pass_on();
     turn_.unlink();
     leaf::stop(m);
   }
@@ -136,8 +138,9 @@ class condition_waiter : public leaf {
   condition_waiter(condition_waiter&& o) noexcept : condition_(o.condition_) {}
   ~condition_waiter() = default;
 
+  enum class answer : unsigned char { no, yes, thrown };
   /// Does it hold? What it throws is kept.
-  virtual bool holds() noexcept = 0;
+  virtual answer ask() noexcept = 0;
 
   bool begin(frame& f) {
     condition_->loop_.check(*f.scope->loop, "condition", "make one for each loop, or use a concurrent_queue");
@@ -166,30 +169,32 @@ class condition_waiter : public leaf {
   };
 
   void notify(bool alone) noexcept {
-    if (turn_.linked()) return;
-    was_notified_alone_ = alone;
+    if (is_notified()) return;
+    notified_ = alone ? by_itself : with_others;
     turn_.take();
   }
+  bool is_notified() const noexcept { return notified_ != not_yet; }
   /// What `notify_one` had for this one is for the next behind it that is not to be asked anyway.
   void pass_on() noexcept {
-    if (!was_notified_alone_ || !condition_) return;
+    if (std::exchange(notified_, not_yet) != by_itself || !condition_) return;
     const auto& line = condition_->waiters_;
     for (leaf* l = line.next(*this); l; l = line.next(*l))
-      if (auto& w = static_cast<condition_waiter&>(*l); !w.turn_.linked()) return w.notify(true);
+      if (auto& w = static_cast<condition_waiter&>(*l); !w.is_notified()) return w.notify(true);
   }
   step asked() noexcept {
-    if (condition_ && !holds()) {
-      pass_on();
-      return step::none();
-    }
+    const answer a = condition_ ? ask() : answer::yes;
+    if (state_ != waits) return step::none();  // the predicate has stopped its own coroutine
+    if (a != answer::yes) pass_on();
+    notified_ = not_yet;
+    if (a == answer::no && condition_) return step::none();
     unlink();
     state_ = woken;
     return step::resume(*waiter);
   }
 
   condition* condition_;  // null when it is gone
-  bool was_notified_alone_ = false;
   turn turn_{*this};
+  enum : unsigned char { not_yet, by_itself, with_others } notified_ = not_yet;  // and not asked since
 };
 
 /// Without a predicate.
@@ -202,7 +207,7 @@ class notification_waiter final : public condition_waiter {
   void await_resume() { end(); }
 
  private:
-  bool holds() noexcept override { return true; }
+  answer ask() noexcept override { return answer::yes; }
 };
 
 template <class Predicate>
@@ -212,20 +217,20 @@ class predicate_waiter final : public condition_waiter {
   predicate_waiter(condition& c, P&& p) : condition_waiter(c), predicate_(std::forward<P>(p)) {}
   predicate_waiter(predicate_waiter&& o) : condition_waiter(std::move(o)), predicate_(std::move(o.predicate_)) {}
 
-  bool await_ready() { return static_cast<bool>(predicate_()); }
+  bool await_ready() { return state_ == idle && static_cast<bool>(predicate_()); }
   bool suspend(frame& f) { return begin(f); }
   void await_resume() {
     end();
-    if (error_) std::rethrow_exception(error_);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
-  bool holds() noexcept override {
+  answer ask() noexcept override {
     try {
-      return static_cast<bool>(predicate_());
+      return static_cast<bool>(predicate_()) ? answer::yes : answer::no;
     } catch (...) {
       error_ = std::current_exception();
-      return true;
+      return answer::thrown;
     }
   }
   Predicate predicate_;
@@ -258,15 +263,15 @@ inline condition::~condition() {
     if (detail::may_go_on(w)) w.notify(false);
   }
 }
-template <std::predicate Predicate>
-auto condition::wait(Predicate predicate) {
+template <class Predicate>
+requires(std::predicate<std::decay_t<Predicate>&>) auto condition::wait(Predicate&& predicate) {
   detail::refuse_what_gcc12_miscompiles<Predicate>();
-  return detail::predicate_waiter<Predicate>(*this, std::move(predicate));
+  return detail::predicate_waiter<std::decay_t<Predicate>>(*this, std::forward<Predicate>(predicate));
 }
 inline auto condition::wait() noexcept { return detail::notification_waiter(*this); }
 inline void condition::notify_one() noexcept {
   for (detail::leaf* l = waiters_.empty() ? nullptr : &waiters_.front(); l; l = waiters_.next(*l))
-    if (auto& w = static_cast<detail::condition_waiter&>(*l); !w.turn_.linked()) return w.notify(true);
+    if (auto& w = static_cast<detail::condition_waiter&>(*l); !w.is_notified()) return w.notify(true);
 }
 inline void condition::notify_all() noexcept {
   for (detail::leaf* l = waiters_.empty() ? nullptr : &waiters_.front(); l; l = waiters_.next(*l))

@@ -38,6 +38,8 @@ class [[nodiscard("a lock that is dropped unlocks at once")]] mutex_lock {
     take_over(other);
     return *this;
   }
+  mutex_lock(const mutex_lock&) = delete;             // a lock is not copied: hand it on with std::move
+  mutex_lock& operator=(const mutex_lock&) = delete;  // a lock is not copied: hand it on with std::move
   ~mutex_lock() { unlock(); }
 
   void unlock() noexcept;
@@ -61,20 +63,23 @@ class [[nodiscard("a lock that is dropped unlocks at once")]] mutex_lock {
 /// mutex and never runs passes it on. Not recursive: who locks it twice waits for himself, and the report of the
 /// deadlock says so, with the line of the owner. Allocates nothing.
 ///
-/// Destroying it ends the wait of those in line with std::logic_error, if their loop is running; where it is not, they
-/// are left to be destroyed with their context.
+/// Destroying it on the loop of those in line, in a coroutine or in a handler of its executor, ends their wait with
+/// std::logic_error; elsewhere, as when a program ends, they are left to be destroyed with their context. Who owns it
+/// then owns nothing.
 class mutex {
  public:
   mutex() noexcept = default;
   ~mutex();
-  mutex(const mutex&) = delete;
+  mutex(const mutex&) = delete;  // a mutex is shared: pass it by reference
   mutex& operator=(const mutex&) = delete;
 
   /// Waits for the mutex and gives a mutex_lock. Does not suspend if nobody has it. Throws std::logic_error on another
   /// loop than that of the first waiter.
-  auto lock(std::source_location where = std::source_location::current());
+  [[nodiscard("a wait begins when it is awaited")]] auto lock(
+      std::source_location where = std::source_location::current());
   /// The lock, or an empty one, which tests as false. From any code.
   mutex_lock try_lock(std::source_location where = std::source_location::current()) noexcept;
+  void unlock() = delete;  // nobody unlocks but what `auto lock = co_await m.lock();` gives; no std::lock_guard either
 
   bool is_locked() const noexcept { return owner_ != nullptr; }
   /// How many wait.

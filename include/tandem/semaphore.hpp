@@ -88,7 +88,8 @@ using semaphore = basic_semaphore<detail::on_one_loop>;
 using permit = basic_permit<detail::on_one_loop>;
 
 /// For coroutines of any loops, on their threads; each is woken on its own loop. A waiter counts as something that can
-/// come from outside: it keeps its context running, and is no deadlock.
+/// come from outside: it keeps its context running, and is no deadlock. As an arm of a race it is a task, so of two
+/// acquires both may take effect, the later one's permit going to `on_discard`.
 using concurrent_semaphore = basic_semaphore<detail::on_any_loop>;
 using concurrent_permit = basic_permit<detail::on_any_loop>;
 
@@ -103,7 +104,7 @@ struct semaphore_stats {
   std::size_t waiting = 0, most_waiting = 0;  ///< now, and the most there ever were
   std::uint64_t acquired = 0;                 ///< acquisitions, with and without a wait
   std::uint64_t waited = 0;                   ///< those that began to wait
-  std::uint64_t gave_up = 0;                  ///< of these, those that were stopped
+  std::uint64_t gave_up = 0;                  ///< of these, those that were stopped, or lost a race
 };
 
 /// Permission for one of so many at a time, or for several of them: it comes back when the permit is destroyed.
@@ -116,6 +117,8 @@ class [[nodiscard("a permit that is dropped is given back at once")]] basic_perm
   basic_permit() noexcept = default;  ///< Of nothing.
   basic_permit(basic_permit && other) noexcept;
   basic_permit& operator=(basic_permit&& other) noexcept;
+  basic_permit(const basic_permit&) = delete;             // a permit is not copied: hand it on with std::move
+  basic_permit& operator=(const basic_permit&) = delete;  // a permit is not copied: hand it on with std::move
   ~basic_permit();
 
   /// Gives back now what is left to give back.
@@ -143,8 +146,9 @@ class [[nodiscard("a permit that is dropped is given back at once")]] basic_perm
 /// waiter goes on in its loop's turn, never inside the call that gave back. A stop takes a waiter out of the line; if
 /// it had been granted a permit and never runs, the next in line gets it.
 ///
-/// Destroying the semaphore ends the wait of all who wait with `semaphore_closed` if their loop is running; where it is
-/// not, as when a program ends, they are left to be destroyed with their context. Permits that are out stay valid.
+/// Destroying the semaphore closes it, if that happens on the loop of those who wait: in a coroutine, or in a handler
+/// of its executor. Elsewhere, as when a program ends, they are left to be destroyed with their context; those of a
+/// `concurrent_semaphore` are told in any case. Permits that are out stay valid.
 ///
 /// Acquiring and giving back cost a few instructions and allocate nothing; the semaphore itself allocates once.
 template <class Loops>
@@ -153,7 +157,7 @@ class basic_semaphore {
   /// With 0 permits everyone waits until `resize` gives some. Throws std::invalid_argument for more than 2^61.
   explicit basic_semaphore(std::size_t permits);
   ~basic_semaphore();
-  basic_semaphore(const basic_semaphore&) = delete;
+  basic_semaphore(const basic_semaphore&) = delete;  // a semaphore is shared: pass it by reference
   basic_semaphore& operator=(const basic_semaphore&) = delete;
 
   /// `co_await s.acquire()`, `co_await s.acquire(3)`: waits for so many permits and gives them as one. Does not suspend
@@ -161,13 +165,15 @@ class basic_semaphore {
   ///
   /// Throws std::invalid_argument for 0 and for more than the capacity, `semaphore_closed` after `close()`. `where` is
   /// what reports name as the holder in debug builds.
-  auto acquire(std::size_t count = 1, detail::acquired_at where = std::source_location::current());
+  [[nodiscard("a wait begins when it is awaited")]] auto acquire(
+      std::size_t count = 1, detail::acquired_at where = std::source_location::current());
 
   /// The permits, if they are there and nobody waits; otherwise an empty permit, which tests as false. From any code.
   basic_permit<Loops> try_acquire(std::size_t count = 1, detail::acquired_at where = std::source_location::current());
 
-  /// From now on there are so many. A smaller number takes a debt: what is given back pays it first. Whoever waits for
-  /// more than there are gets std::invalid_argument, since nobody behind would ever be served. 0 lets everyone wait.
+  /// From now on there are so many. A smaller number takes a debt: what is given back pays it first. Whoever is first
+  /// in line and waits for more than there are gets std::invalid_argument, since nobody behind would ever be served. 0
+  /// lets everyone wait. Throws std::invalid_argument for more than 2^61.
   void resize(std::size_t permits);
 
   /// Nobody gets a permit any more: who waits, or asks later, gets `semaphore_closed`. Permits that are out stay valid.
@@ -211,6 +217,7 @@ class semaphore_core {
   void check_count(std::size_t count) {
     if (count == 1) return;
     if (count == 0) throw std::invalid_argument("tandem::semaphore: acquiring 0 permits; it must be at least 1");
+    checked(count);
     const std::scoped_lock lock(mutex_);
     if (exceeds(count)) throw_exceeds(count);
   }
@@ -343,13 +350,15 @@ class semaphore_core {
   }
   /// Something came back, the number of permits changed, or somebody left the line.
   [[gnu::noinline]] void serve() noexcept {
-    if (!is_slow_) return;  // a debt was paid
+    if (!is_slow_ || is_closed_) return;  // a debt was paid; or those in line are refused
+    // A race that is granted something leaves all lines in the same call, and so comes back here.
+    if (std::exchange(is_serving_, true)) return;
     while (!line_.empty()) {
       waiter& w = first();
       if (exceeds(w.count())) {
         w.refuse(true);
       } else if (free() < static_cast<number>(w.count())) {
-        return;
+        break;
       } else {
         free_ -= static_cast<number>(w.count());
         ++acquired_;
@@ -357,7 +366,8 @@ class semaphore_core {
       }
       line_.wake(w);
     }
-    if (is_closed_) return;
+    is_serving_ = false;
+    if (!line_.empty()) return;
     is_slow_ = false;
     free_ += away;
   }
@@ -366,7 +376,7 @@ class semaphore_core {
   number capacity_;
   std::uint64_t acquired_ = 0;
   line_type line_;
-  bool is_slow_ = false, is_closed_ = false, is_ownerless_ = false;
+  bool is_slow_ = false, is_serving_ = false, is_closed_ = false, is_ownerless_ = false;
   std::size_t users_ = 0;  // awaiters that waited, until they are gone
   std::size_t most_waiting_ = 0;
   std::uint64_t waited_ = 0, gave_up_ = 0;
@@ -443,6 +453,7 @@ class acquire_waiter final : public Loops::waiter, acquire_request<Loops> {
     if (is_last) delete core_;
   }
   [[noreturn, gnu::cold]] void throw_refused() const {
+    const std::scoped_lock lock(core_->mutex());
     if (wait_ == exceeds) core_->throw_exceeds(count_);
     throw semaphore_closed();
   }

@@ -96,10 +96,11 @@ struct on_one_loop {
       --size_;
       w.wake();
     }
-    /// The primitive goes: does he go on, or is nobody there who would run him?
+    /// The primitive goes, in a coroutine or a handler of the loop, and he goes on; or elsewhere, when nobody is there
+    /// who would run him.
     bool wake_if_running(waiter& w) noexcept {
       --size_;
-      if (w.loop_of_waiter().is_running()) return w.wake(), true;
+      if (w.loop_of_waiter().here()) return w.wake(), true;
       w.unlink();
       return false;
     }
