@@ -1,6 +1,7 @@
 // Workers and a line of jobs: worker_pool, and the same by hand with a queue (C 任务队列与工作池, `TaskWorkerPool`)
 #include <tandem/queue.hpp>
 #include <tandem/run.hpp>
+#include <tandem/task_group.hpp>
 #include <tandem/worker_pool.hpp>
 
 #include <iomanip>
