@@ -355,14 +355,16 @@ class semaphore_core {
     if (std::exchange(is_serving_, true)) return;
     while (!line_.empty()) {
       waiter& w = first();
-      if (exceeds(w.count())) {
-        w.refuse(true);
-      } else if (free() < static_cast<number>(w.count())) {
-        break;
-      } else {
-        free_ -= static_cast<number>(w.count());
+      const auto count = static_cast<number>(w.count());
+      if (free_ + away >= count) {
+        free_ -= count;
         ++acquired_;
         w.grant();
+        --users_;  // as long as a permit is out this stays anyway
+      } else if (exceeds(w.count())) {
+        w.refuse(true);
+      } else {
+        break;
       }
       line_.wake(w);
     }
@@ -377,7 +379,7 @@ class semaphore_core {
   std::uint64_t acquired_ = 0;
   line_type line_;
   bool is_slow_ = false, is_serving_ = false, is_closed_ = false, is_ownerless_ = false;
-  std::size_t users_ = 0;  // awaiters that waited, until they are gone
+  std::size_t users_ = 0;  // awaiters that wait, or were refused, until they are gone
   std::size_t most_waiting_ = 0;
   std::uint64_t waited_ = 0, gave_up_ = 0;
   holder* holders_ = nullptr;
@@ -421,7 +423,7 @@ class acquire_waiter final : public Loops::waiter, acquire_request<Loops> {
   }
   bool suspend(frame& f) {
     const std::scoped_lock lock(core_->mutex());
-    if (core_->take(count_)) {  // given back meanwhile, on another thread
+    if (Loops::is_concurrent && core_->take(count_)) {  // given back meanwhile
       wait_ = taken;
       return false;
     }
@@ -440,7 +442,10 @@ class acquire_waiter final : public Loops::waiter, acquire_request<Loops> {
  private:
   friend semaphore_core<Loops>;
   std::size_t count() const noexcept { return count_; }
-  void grant() noexcept { wait_ = taken; }
+  void grant() noexcept {
+    wait_ = taken;
+    is_user_ = false;
+  }
   void refuse(bool asks_too_much) noexcept { wait_ = asks_too_much ? exceeds : closed; }
   void leave_line() noexcept override { core_->leaves(*this); }
   [[gnu::noinline]] void let_go() noexcept {
