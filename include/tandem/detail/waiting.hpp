@@ -222,7 +222,7 @@ class asks_first {
   explicit asks_first(Request r) : request_(std::move(r)) {}
   asks_first(asks_first&& o) : request_(std::move(o.request_)) {}
   ~asks_first() {
-    if (state_ == waits) waiter_.~Waiter();
+    if (state_ == waits) end_waiter();
   }
 
   [[gnu::always_inline]] bool await_ready() {
@@ -245,6 +245,7 @@ class asks_first {
   Waiter as_leaf() && { return Waiter(std::move(request_)); }
 
  private:
+  [[gnu::noinline]] void end_waiter() noexcept { waiter_.~Waiter(); }
   [[noreturn, gnu::cold, gnu::noinline]] static void throw_awaited_twice() {
     throw std::logic_error("tandem: an operation of a primitive is awaited twice; make one for each co_await");
   }
