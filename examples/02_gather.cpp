@@ -3,7 +3,6 @@
 #include <tandem/run.hpp>
 
 #include <asio/connect.hpp>
-#include <asio/detached.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/read_until.hpp>
 #include <asio/write.hpp>
@@ -18,36 +17,31 @@ using asio::ip::tcp;
 using address = tcp::resolver::results_type;
 
 // [service]
-struct behaviour {  // a line with a product's number in, a line out; an empty one if there is no such product
-  std::chrono::milliseconds thinking_time;
-  std::string (*answer)(int product);
-};
-
 task<std::string> read_line(tcp::socket& socket) {
   std::string line;
   co_await asio::async_read_until(socket, asio::dynamic_buffer(line), '\n', use_task);
   co_return line.substr(0, line.find('\n'));
 }
 
-task<> answer_one(tcp::socket client, behaviour how) {
-  const int product = std::stoi(co_await read_line(client));
-  co_await sleep_for(how.thinking_time);
-  const std::string answer = how.answer(product) + '\n';
-  co_await asio::async_write(client, asio::buffer(answer), use_task);
+// A line with a product's number in, a line out; an empty one if there is no such product.
+task<> answer_one(tcp::socket client, std::chrono::milliseconds thinking_time, std::string (*answer)(int)) {
+  const std::string line = answer(std::stoi(co_await read_line(client))) + '\n';
+  co_await sleep_for(thinking_time);
+  co_await asio::async_write(client, asio::buffer(line), use_task);
 }
 
-task<> serve(tcp::acceptor acceptor, behaviour how) {
+task<> serve(tcp::acceptor acceptor, std::chrono::milliseconds thinking_time, std::string (*answer)(int)) {
   for (;;) {
     tcp::socket client = co_await acceptor.async_accept(use_task);
-    tandem::spawn(acceptor.get_executor(), answer_one(std::move(client), how), asio::detached);
+    tandem::spawn(acceptor.get_executor(), answer_one(std::move(client), thinking_time, answer), asio::detached);
   }
 }
 
-address start(asio::any_io_executor loop, behaviour how) {
+address start(asio::any_io_executor loop, std::chrono::milliseconds thinking_time, std::string (*answer)(int)) {
   tcp::acceptor acceptor(loop, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
-  const tcp::endpoint here = acceptor.local_endpoint();
-  tandem::spawn(loop, serve(std::move(acceptor), how), asio::detached);
-  return address::create(here, "localhost", "");
+  const address here = address::create(acceptor.local_endpoint(), "localhost", "");
+  tandem::spawn(loop, serve(std::move(acceptor), thinking_time, answer), asio::detached);
+  return here;
 }
 // [/service]
 
@@ -55,7 +49,7 @@ address start(asio::any_io_executor loop, behaviour how) {
 struct shop {
   address price, stock, review;
   int under_way = 0, most = 0;  // requests now, and at the busiest moment
-  std::string answered;         // by whom, in that order
+  std::string answered{};       // by whom, in that order
 };
 
 struct request {  // counted however it ends: answered, failed or cancelled
@@ -68,8 +62,7 @@ task<std::string> ask(shop& s, const address& service, std::string what, int pro
   const request counted(s);
   tcp::socket socket(co_await this_task::executor);
   co_await asio::async_connect(socket, service, use_task);
-  const std::string question = std::to_string(product) + '\n';
-  co_await asio::async_write(socket, asio::buffer(question), use_task);
+  co_await asio::async_write(socket, asio::buffer(std::to_string(product) + '\n'), use_task);
   const std::string answer = co_await read_line(socket);
   if (answer.empty()) throw std::runtime_error("no " + what + " of product " + std::to_string(product));
   s.answered += ' ' + what;
@@ -82,9 +75,8 @@ task<std::string> review_of(shop& s, int product) { return ask(s, s.review, "rev
 // [/ask]
 
 // [text]
-template <class T>
-std::string text(const outcome<T>& o) try {
-  return (std::ostringstream() << o.value()).str();
+std::string text(const auto& outcome) try {
+  return (std::ostringstream() << outcome.value()).str();
 } catch (const std::exception& e) {
   return std::string("(") + e.what() + ')';
 }
@@ -92,7 +84,8 @@ std::string text(const outcome<T>& o) try {
 
 task<> visit(shop& s) {
   // [gather]
-  const auto [price, stock, review] = co_await gather(price_of(s, 7), stock_of(s, 7), review_of(s, 7));
+  const auto page = co_await gather(price_of(s, 7), stock_of(s, 7), review_of(s, 7));
+  const auto& [price, stock, review] = page;
   std::cout << "product 7: " << price << " euros, " << stock << " in stock, " << review << '\n';
   std::cout << "  answers came in this order:" << s.answered << '\n';
   // [/gather]
@@ -106,44 +99,34 @@ task<> visit(shop& s) {
   // [/failure]
 
   // [outcomes]
-  const auto [price13, stock13, review13] =
-      co_await gather(return_exceptions, price_of(s, 13), stock_of(s, 13), review_of(s, 13));
-  std::cout << "product 13: " << text(price13) << " euros, " << text(stock13) << " in stock, " << text(review13)
-            << '\n';
+  const auto what_there_is = co_await gather(return_exceptions, price_of(s, 13), stock_of(s, 13), review_of(s, 13));
+  const auto& [euros, pieces, words] = what_there_is;
+  std::cout << "product 13: " << text(euros) << " euros, " << text(pieces) << " in stock, " << text(words) << '\n';
   // [/outcomes]
 
   // [bounded]
-  s.most = 0;
   const auto stocks = co_await transform(return_exceptions, std::views::iota(1, 16),
                                          [&](int product) { return stock_of(s, product); }, {.limit = 4});
   std::cout << "products 1 to 15:";
-  for (const auto& pieces : stocks) std::cout << ' ' << text(pieces);
+  for (const auto& one : stocks) std::cout << ' ' << text(one);
   std::cout << "\n  requests under way at the busiest moment: " << s.most << '\n';
   // [/bounded]
 }
 
 // [main]
-task<address> resolve(std::string host_and_port) {
-  const auto colon = host_and_port.rfind(':');
-  tcp::resolver resolver(co_await this_task::executor);
-  co_return co_await resolver.async_resolve(host_and_port.substr(0, colon), host_and_port.substr(colon + 1), use_task);
-}
-
-task<> go_shopping(std::vector<std::string> hosts) {
-  shop s;
-  if (!hosts.empty()) {
-    std::tie(s.price, s.stock, s.review) = co_await gather(resolve(hosts[0]), resolve(hosts[1]), resolve(hosts[2]));
-  } else {
-    const auto loop = co_await this_task::executor;
-    s.price = start(loop, {150ms, [](int product) { return std::to_string(product) + ".50"; }});
-    s.stock = start(loop, {50ms, [](int product) { return product == 13 ? "" : std::to_string(product % 5); }});
-    s.review = start(loop, {250ms, [](int) { return std::string("works as described"); }});
-  }
+task<> go_shopping(std::vector<std::string> others) {
+  const auto loop = co_await this_task::executor;
+  shop s{start(loop, 150ms, [](int product) { return std::to_string(product) + ".50"; }),
+         start(loop, 50ms, [](int product) { return product == 13 ? "" : std::to_string(product % 5); }),
+         start(loop, 250ms, [](int) { return std::string("works as described"); })};
+  tcp::resolver resolver(loop);
+  const auto find = [&](std::size_t i) { return resolver.async_resolve(others[i], others[i + 1], use_task); };
+  if (!others.empty()) std::tie(s.price, s.stock, s.review) = co_await gather(find(0), find(2), find(4));
   co_await visit(s);
 }
 
 int main(int count, char** arguments) try {
-  if (count != 1 && count != 4) throw std::invalid_argument("name three services, price stock review, as host:port");
+  if (count != 1 && count != 7) throw std::invalid_argument("name three services, price stock review, by HOST PORT");
   run(go_shopping({arguments + 1, arguments + count}));
 } catch (const std::exception& e) {
   std::cerr << e.what() << '\n';

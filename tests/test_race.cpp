@@ -193,6 +193,78 @@ TEST_CASE("first_successful passes over failures, and throws all of them if ther
   simulate(main());
 }
 
+TEST_CASE("a stop wins over failures that did not decide, in a tuple and in a vector, and a time limit is told") {
+  auto main = []() -> task<> {
+    auto in_time = co_await tandem::try_timeout(2s, race(first_successful, fail_after(1s, "a"), after(9s, 1)));
+    CHECK(!in_time);
+    CHECK(clock::now() == at(2s));
+    std::vector<task<int>> arms;
+    arms.push_back(fail_after(1s, "a"));
+    arms.push_back(after(9s, 1));
+    auto also_in_time = co_await tandem::try_timeout(2s, race(first_successful, std::move(arms)));
+    CHECK(!also_in_time);
+    std::string text = co_await thrown_by(
+        tandem::timeout(2s, race(first_successful, fail_after(1s, "a"), after(9s, 1), fail_after(0s, "b"))));
+    CHECK(text.find("timed_out") != std::string::npos);
+    CHECK(clock::now() == at(6s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a failure that comes while a race for the first value is being stopped is thrown, without those before") {
+  auto main = []() -> task<> {
+    auto cleanup = []() -> task<> {
+      co_await sleep_for(1s);
+      throw std::runtime_error("clean-up");
+    };
+    auto cleans = [&]() -> task<int> { co_return co_await tandem::finally(after(9s, 1), cleanup); };
+    std::string text = co_await thrown_by(
+        tandem::try_timeout(2s, race(first_successful, fail_after(1s, "before"), cleans(), after(9s, 1))));
+    CHECK(text == "clean-up");
+    CHECK(clock::now() == at(3s));
+    auto several = race(first_successful, cleans(), fail_after(1s, "before"), cleans());
+    text = co_await thrown_by(tandem::try_timeout(2s, std::move(several)));
+    CHECK(text.find("clean-up; clean-up") != std::string::npos);
+    CHECK(text.find("before") == std::string::npos);
+    auto shielded = [](const char* what) -> task<int> { co_return co_await tandem::shield(fail_after(3s, what)); };
+    text = co_await thrown_by(
+        tandem::try_timeout(2s, race(first_successful, fail_after(1s, "before"), shielded("after"))));
+    CHECK(text == "after");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a stop that an arm asks for wins over the failure of an arm that was started before it") {
+  asio::io_context context;
+  asio::cancellation_signal signal;
+  std::string told;
+  auto fails = [](const char* text) -> task<int> {
+    throw std::runtime_error(text);
+    co_return 0;
+  };
+  auto stops = [&](bool fail) -> task<int> {
+    signal.emit(asio::cancellation_type::terminal);
+    if (fail) throw std::runtime_error("after");
+    co_return co_await after(1s, 1);
+  };
+  for (bool fail : {false, true}) {
+    auto main = [&]() -> task<> { co_await race(first_successful, fails("before"), stops(fail), fails("late")); };
+    tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) {
+                    try {
+                      std::rethrow_exception(e);
+                    } catch (const std::exception& x) {
+                      told = x.what();
+                    }
+                  }));
+    context.run();
+    context.restart();
+    if (fail)
+      CHECK(told == "after");
+    else
+      CHECK(told.find("cancelled") != std::string::npos);
+  }
+}
+
 TEST_CASE("a value that comes too late is handed to on_discard") {
   std::vector<int> discarded;
   auto main = [&]() -> task<> {
@@ -395,7 +467,7 @@ TEST_CASE(
                              .on_discard(put_back);
             s.won += first.value();
             CHECK((first.index() == 1 || first.index() == 2));
-          } catch (const std::runtime_error&) {  // the failures that were there when it was stopped
+          } catch (const std::runtime_error&) {  // one that came while it was being stopped
             ++s.failed;
           }
         };
@@ -423,5 +495,35 @@ TEST_CASE(
         CHECK(s.used + s.gate.passes() <= 1);
         if (how == kit::end::returned) CHECK(s.used + s.gate.passes() == 1);
         CHECK(!s.gate.has_waiters());
+      });
+}
+
+TEST_CASE("a race for the first value that is stopped throws what failed after the stop, under any schedule and stop") {
+  struct state {
+    int before = 0, after = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto fails = [&](clock::duration d) -> task<int> {
+          kit::counted here;
+          co_await sleep_for(d);
+          const bool late = co_await tandem::this_task::cancel_requested;
+          ++(late ? s.after : s.before);
+          throw std::runtime_error("arm");
+        };
+        auto cleans = [&]() -> task<int> {
+          kit::counted here;
+          co_return co_await tandem::finally(after(1h, 1), [&](const tandem::ending& how) -> task<> {
+            co_await yield();
+            if (how.stopped()) ++s.after;
+            throw std::runtime_error("clean-up");
+          });
+        };
+        auto racer = [&]() -> task<> { co_await race(first_successful, fails(1s), fails(1s), cleans(), fails(2s)); };
+        co_await racer();
+      },
+      [](state& s, kit::end how) {
+        if (how == kit::end::cancelled) CHECK(s.after == 0);
+        if (how == kit::end::failed) CHECK((s.after != 0 || s.before == 3));
       });
 }

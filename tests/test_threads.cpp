@@ -1,6 +1,5 @@
 #include <tandem/threads.hpp>
 
-#include <tandem/detail/one_loop.hpp>
 #include <tandem/tandem.hpp>
 
 #include TANDEM_ASIO_HEADER(bind_executor.hpp)
@@ -753,43 +752,9 @@ TEST_CASE("a cancellation signal may be emitted on another thread than the loop'
 
 // ---- one loop for what has no lock
 
-namespace {
-
-/// A gate that knows whose it is.
-class careful_gate {
- public:
-  class waiter final : public tandem::detail::leaf {
-   public:
-    explicit waiter(careful_gate& g) noexcept : gate_(&g) {}
-    waiter(waiter&& o) noexcept : gate_(o.gate_) {}
-    ~waiter() = default;
-    const char* what() const noexcept override { return "careful_gate"; }
-    bool await_ready() const noexcept { return false; }
-    bool suspend(tandem::detail::frame& f) {
-      gate_->home_.check(*f.scope->loop, "careful_gate", "use concurrent_gate");
-      if (park(f)) gate_->line_.push_back(*this);
-      return true;
-    }
-    void await_resume() noexcept { consume(); }
-
-   private:
-    careful_gate* gate_;
-  };
-  waiter wait() noexcept { return waiter(*this); }
-  void open() noexcept {
-    while (!line_.empty()) line_.front().wake();
-  }
-
- private:
-  tandem::detail::one_loop home_;
-  tandem::detail::intrusive_list<tandem::detail::leaf> line_;
-};
-
-}  // namespace
-
 TEST_CASE("waiting on a default primitive from a second loop throws logic_error that names the concurrent type") {
   asio::io_context context;
-  careful_gate gate;
+  kit::gate gate;
   std::string said;
   auto waits = [&]() -> task<> { co_await gate.wait(); };
   auto refused = [&]() -> task<> { said = co_await kit::thrown_by(gate.wait()); };
@@ -798,11 +763,11 @@ TEST_CASE("waiting on a default primitive from a second loop throws logic_error 
   tandem::spawn(asio::make_strand(context), refused(), asio::detached);
   context.restart();
   context.poll();
-  CHECK(said == "tandem::careful_gate: a coroutine of another loop waits on it, and it has no lock; use concurrent_gate");
+  CHECK(said == "tandem::gate: a coroutine of another loop waits on it, and it has no lock; use concurrent_gate");
 }
 
 TEST_CASE("a default primitive may move on when its loop has gone, and serves every tree of equal executors") {
-  careful_gate gate;
+  kit::gate gate;
   auto passes = [&]() -> task<> {
     auto opens = [&]() -> task<> {
       gate.open();

@@ -164,12 +164,13 @@ TEST_CASE("a local whose destructor throws while an exception passes: std::termi
   CHECK(code == kit::terminated);
 }
 
+// g++ 14.2 itself crashes on a coroutine with such a parameter.
+#if defined(__clang__) || __GNUC__ != 14
 TEST_CASE("a parameter whose destructor throws: std::terminate") {
   const int code = kit::in_child([] {
     auto takes = [](explosive) -> task<> { co_await tandem::yield(); };
     auto main = [&]() -> task<> {
-      auto t = takes(explosive());  // in a statement of its own for g++ 14: it crashes
-      co_await std::move(t);
+      co_await takes(explosive());
     };
     try {
       tandem::simulate(main());
@@ -178,6 +179,7 @@ TEST_CASE("a parameter whose destructor throws: std::terminate") {
   });
   CHECK(code == kit::terminated);
 }
+#endif
 
 TEST_CASE("a result whose destructor throws: std::terminate") {
   const int code = kit::in_child([] {

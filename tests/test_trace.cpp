@@ -100,6 +100,24 @@ static task<> with_groups() {
   co_await answers.next();
 }
 
+static task<> name_some(tandem::task_group& group) {
+  {
+    const std::string made = "made & <gone>";
+    group.spawn(price(), {.name = made});
+    co_await group.spawn(stock(), {.name = "for Ann"});
+  }
+  group.spawn(sleep_for(50ms), {.name = "pause"});
+  group.spawn(tandem::timeout(1s, stock()), {.name = "limited"});
+  group.spawn(review()).cancel();
+}
+static task<> named() { co_await tandem::with_task_group(name_some); }
+static task<> name_in_chinese(tandem::task_group& group) {
+  group.spawn(stock(), {.name = "汽车"});
+  group.spawn(stock(), {.name = "ferry\nboat"});
+  co_await group.spawn(stock(), {.name = "一个很长很长的名字，放不下，所以开头没有了"});
+}
+static task<> named_in_chinese() { co_await tandem::with_task_group(name_in_chinese); }
+
 static task<> look(const timeline& t, std::string& chart) {
   co_await stock();
   chart = t.gantt(60);
@@ -286,6 +304,37 @@ TEST_CASE("what a task group and an as_completed run is below who waits, or at t
   const std::string chart = chart_of(shop::with_groups());
   CHECK(count(chart, "\n  shop::price") == 3);
   CHECK(count(chart, "\n  shop::stock") == 1);
+}
+
+TEST_CASE("a child of a group has the name that it was given beside that of its function") {
+  const std::string chart = chart_of(shop::named(), 100);
+  INFO(chart);
+  CHECK(contains(chart, "\n  shop::price 'made & <gone>' ~"));
+  CHECK(contains(chart, "\n  shop::stock 'for Ann'       ~"));
+  CHECK(contains(chart, "\n  'pause'                    "));  // of no function of the user's
+  CHECK(contains(chart, "\n  'limited'"));
+  CHECK(contains(chart, "\n    shop::stock  "));
+  CHECK(contains(chart, "\n  shop::review  "));
+  const std::string svg = svg_of(shop::named());
+  CHECK(defect_of_xml(svg) == "");
+  CHECK(contains(svg, ">shop::price 'made &amp; &lt;gone&gt;'</text>"));
+  CHECK(contains(svg, "<title>shop::stock 'for Ann' waits for sleep, 0 ms to 50 ms</title>"));
+}
+
+TEST_CASE("names may be of wide characters: a chart's lines stay in line, and no character is cut in two") {
+  timeline t;
+  simulate(shop::named_in_chinese());
+  CHECK('\n' + t.gantt(80) == R"(
+milliseconds                     0                  20                 40
+                                 |                  |                  |
+shop::named_in_chinese           -----------------------------------------------
+  shop::name_in_chinese          ===============================================
+  shop::stock '汽车'             ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+  shop::stock 'ferry boat'       ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+  ..字，放不下，所以开头没有了'  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+
+~ sleeps   - awaits children   = waits
+)");
 }
 
 TEST_CASE("each simulation has a chart and a time axis of its own") {

@@ -268,6 +268,120 @@ TEST_CASE("breaking off early stops the rest, and the tree ends after them") {
   CHECK(stopped == 2);
 }
 
+namespace {
+
+/// Runs until it is stopped; then cleans up for a second, and fails.
+task<int> fails_in_its_clean_up(const char* text) {
+  auto cleanup = [](const char* what) -> task<> {
+    co_await sleep_for(1s);
+    throw std::runtime_error(what);
+  };
+  co_await tandem::finally(stand_by(), [&] { return cleanup(text); });
+  co_return 0;
+}
+
+/// Takes the first of several tasks and drops the stream; one or two of the others fail while they clean up.
+task<> takes_the_first_of(int failing) {
+  std::vector<task<int>> tasks;
+  tasks.push_back(after(1ms, 1));
+  for (int i = 0; i != failing; ++i) tasks.push_back(fails_in_its_clean_up(i == 0 ? "one" : "two"));
+  auto stream = as_completed(std::move(tasks));
+  auto first = co_await stream.next();
+  CHECK(first->index == 0);
+}
+
+}  // namespace
+
+TEST_CASE("the failure of a clean-up after the stream was dropped is how its tree ends, not how its coroutine does") {
+  bool went_on = false;
+  auto main = [&](int failing) -> task<int> {
+    co_await takes_the_first_of(failing);
+    co_await sleep_for(3s);
+    went_on = true;
+    co_return 7;
+  };
+  CHECK_THROWS_WITH(simulate(main(1)), "one");
+  CHECK(went_on);
+  CHECK_THROWS_WITH(simulate(main(2)), "tandem::exception_group: 2 failures: one; two");
+  CHECK(simulate(main(0)) == 7);
+
+  auto spawned = [&](int failing) -> task<std::string> {
+    co_return co_await thrown_by(tandem::spawn(co_await tandem::this_task::executor, main(failing), tandem::use_task));
+  };
+  CHECK(simulate(spawned(1)) == "one");
+  CHECK(simulate(spawned(2)) == "tandem::exception_group: 2 failures: one; two");
+  auto elsewhere = [&](int failing) -> task<std::string> {
+    co_return co_await thrown_by(tandem::on(co_await tandem::this_task::executor, main(failing)));
+  };
+  CHECK(simulate(elsewhere(1)) == "one");
+  CHECK(simulate(elsewhere(2)) == "tandem::exception_group: 2 failures: one; two");
+}
+
+TEST_CASE("real_run, on its own context and on a given one, ends with the failure of a stream that was dropped") {
+  auto fails = []() -> task<int> {
+    co_await tandem::finally(stand_by(), []() -> task<> {
+      co_await yield();
+      throw std::runtime_error("clean-up");
+    });
+    co_return 0;
+  };
+  auto main = [&]() -> task<int> {
+    std::vector<task<int>> tasks;
+    tasks.push_back(after(1ms, 1));
+    tasks.push_back(fails());
+    auto stream = as_completed(std::move(tasks));
+    co_await stream.next();
+    co_return 7;
+  };
+  CHECK_THROWS_WITH(tandem::run(main()), "clean-up");
+  asio::io_context context;
+  CHECK_THROWS_WITH(tandem::run(context, main()), "clean-up");
+}
+
+TEST_CASE("if the body of the tree fails too, its failure is the first of an exception_group") {
+  auto main = []() -> task<> {
+    co_await takes_the_first_of(2);
+    throw std::runtime_error("body");
+  };
+  CHECK_THROWS_WITH(simulate(main()), "tandem::exception_group: 3 failures: body; one; two");
+}
+
+TEST_CASE("a task of a stream that fails while it is being stopped turns the stop of its tree into that failure") {
+  for (bool slow_body : {false, true}) {
+    std::string told;
+    auto work = [&]() -> task<int> {
+      std::vector<task<int>> tasks;
+      tasks.push_back(fails_in_its_clean_up("clean-up"));
+      auto stream = as_completed(std::move(tasks));
+      auto nothing = co_await tandem::try_timeout(1s, stream.next());
+      CHECK(!nothing);
+      auto slow = [&]() -> task<> { co_await sleep_for(slow_body ? 5s : 0s); };
+      co_await tandem::finally(stand_by(), slow);
+      co_return 1;
+    };
+    auto main = [&]() -> task<> {
+      told = co_await thrown_by(tandem::timeout(2s, tandem::on(co_await tandem::this_task::executor, work())));
+      CHECK(clock::now() == at(slow_body ? 7s : 3s));
+    };
+    simulate(main());
+    CHECK(told == "clean-up");
+  }
+}
+
+TEST_CASE(
+    "a failure that came before the stream was dropped, and that nobody has asked for, is no failure of the tree") {
+  auto main = []() -> task<int> {
+    std::vector<task<int>> tasks;
+    tasks.push_back(after(1s, 1));
+    tasks.push_back(fail_after(2s, "unasked"));
+    auto stream = as_completed(std::move(tasks));
+    co_await stream.next();
+    co_await sleep_for(5s);
+    co_return 7;
+  };
+  CHECK(simulate(main()) == 7);
+}
+
 TEST_CASE("a stop between two next reaches the tasks through the stream's destructor") {
   int stopped = 0;
   auto main = [&]() -> task<> {
@@ -533,6 +647,7 @@ TEST_CASE("as_completed hands over at every stop and every end of the context") 
 TEST_CASE("waits of every kind, streams that are dropped, and cancels keep every promise under any schedule and stop") {
   struct state {
     int ended = 0, begun = 0, cleaned = 0, to_clean = 0;
+    bool failed_late = false;
   };
   kit::explore<state>(
       [](state& s) -> task<> {
@@ -550,7 +665,14 @@ TEST_CASE("waits of every kind, streams that are dropped, and cancels keep every
             co_await yield();
             ++s.cleaned;
           };
-          co_return co_await tandem::finally(work(i), clean);
+          std::exception_ptr failure;
+          try {
+            co_return co_await tandem::finally(work(i), clean);
+          } catch (...) {
+            failure = std::current_exception();
+          }
+          s.failed_late |= co_await tandem::this_task::cancel_requested;
+          std::rethrow_exception(failure);
         };
         auto body = [&](task_group& group) -> task<> {
           handles all;
@@ -578,7 +700,41 @@ TEST_CASE("waits of every kind, streams that are dropped, and cancels keep every
       },
       [](state& s, kit::end how) {
         CHECK(s.begun == s.ended);
-        CHECK(how != kit::end::failed);
-        if (how != kit::end::destroyed) CHECK(s.cleaned == s.to_clean);
+        if (how != kit::end::destroyed) {
+          CHECK((how == kit::end::failed) == s.failed_late);
+          CHECK(s.cleaned == s.to_clean);
+        }
+      });
+}
+
+TEST_CASE("what fails in the clean-ups of a stream that was dropped is told by its tree, under any schedule and stop") {
+  struct state {
+    int failed = 0, broke_off = 0;
+  };
+  kit::explore<state>(
+      [](state& s) -> task<> {
+        auto cleans = [&](int i) -> task<int> {
+          kit::counted here;
+          auto clean = [&](const tandem::ending& how) -> task<> {
+            for (int n = 0; n != i; ++n) co_await yield();
+            if (!how.stopped()) co_return;
+            ++s.failed;
+            throw std::runtime_error("clean-up");
+          };
+          co_return co_await tandem::finally(after(i * 1s, i), clean);
+        };
+        auto takes = [&]() -> task<> {
+          kit::counted here;
+          std::vector<task<int>> tasks;
+          for (int i : {1, 2, 3}) tasks.push_back(cleans(i));
+          auto stream = as_completed(std::move(tasks), 2);
+          co_await stream.next();
+        };
+        co_await tandem::gather(takes(), takes());
+        ++s.broke_off;
+      },
+      [](state& s, kit::end how) {
+        if (how != kit::end::destroyed) CHECK((s.failed != 0) == (how == kit::end::failed));
+        CHECK(how != kit::end::returned);
       });
 }

@@ -55,17 +55,31 @@
 #endif
 #endif
 
+// What is only kept for reports (who holds which permit) costs time, so it is there where assert() is.
+#if !defined(NDEBUG)
+#define TANDEM_DEBUG 1
+#endif
+
 // Everything that depends on how tandem was configured lives in an inline namespace of that name, so that two
 // configurations in one program are two sets of symbols and never one broken one. Users never spell it.
-#if defined(TANDEM_BOOST_ASIO) && defined(TANDEM_PLAIN_FRAMES)
-#define TANDEM_CONFIG on_boost_asio_with_plain_frames
-#elif defined(TANDEM_BOOST_ASIO)
-#define TANDEM_CONFIG on_boost_asio
-#elif defined(TANDEM_PLAIN_FRAMES)
-#define TANDEM_CONFIG on_asio_with_plain_frames
+#if defined(TANDEM_BOOST_ASIO)
+#define TANDEM_CONFIG_ASIO on_boost_asio
 #else
-#define TANDEM_CONFIG on_asio
+#define TANDEM_CONFIG_ASIO on_asio
 #endif
+#if defined(TANDEM_PLAIN_FRAMES)
+#define TANDEM_CONFIG_FRAMES _with_plain_frames
+#else
+#define TANDEM_CONFIG_FRAMES
+#endif
+#if defined(TANDEM_DEBUG)
+#define TANDEM_CONFIG_DEBUG _in_debug
+#else
+#define TANDEM_CONFIG_DEBUG
+#endif
+#define TANDEM_PASTE(a, b, c) a##b##c
+#define TANDEM_PASTE_EXPANDED(a, b, c) TANDEM_PASTE(a, b, c)
+#define TANDEM_CONFIG TANDEM_PASTE_EXPANDED(TANDEM_CONFIG_ASIO, TANDEM_CONFIG_FRAMES, TANDEM_CONFIG_DEBUG)
 
 namespace tandem::inline TANDEM_CONFIG {
 

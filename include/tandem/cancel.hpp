@@ -1,6 +1,6 @@
 // tandem/cancel.hpp: time limits and protection: timeout, try_timeout, deadline, shield, finally, with_resource.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, run.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, run.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -128,10 +128,7 @@ class single : public group {
 
 enum class when_late { throws, gives_nothing };
 
-inline bool is_ours(const frame& f) noexcept {
-  const std::string_view name = function_name(f.where.function_name());
-  return name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
-}
+inline bool is_ours(const frame& f) noexcept { return is_ours(function_name(f.where.function_name())); }
 /// The frame that awaits `f`'s time limit, or the user's that awaits that if it is one of tandem's own.
 inline const frame& users_frame(const frame& f) noexcept {
   const frame* above = &f;
@@ -367,6 +364,12 @@ auto call_release(F& f, R& resource, const ending& e) {
     return as_task(f(std::move(resource)));
 }
 
+template <class F, class R>
+consteval bool gives_release() {
+  return gives_awaitable<F&, R&, const ending&>() || gives_awaitable<F&, R&>() ||
+         gives_awaitable<F&, R&&, const ending&>() || gives_awaitable<F&, R&&>();
+}
+
 template <class Acquire>
 using acquired_t = typename decltype(acquisition(std::declval<Acquire&>()))::value_type;
 
@@ -432,8 +435,21 @@ auto finally(Awaitable&& body, Cleanup&& cleanup) {
 template <class Acquire, class Body, class Release>
 auto with_resource(Acquire&& acquire, Body&& body, Release&& release) {
   detail::refuse_what_gcc12_miscompiles<Acquire, Body, Release>();
-  return detail::use_resource<std::decay_t<Acquire>, std::decay_t<Body>, std::decay_t<Release>>(
-      std::forward<Acquire>(acquire), std::forward<Body>(body), std::forward<Release>(release));
+  using A = std::decay_t<Acquire>;
+  static_assert(detail::awaitable<A> || detail::gives_awaitable<A&>(),
+                "what is to be acquired is an awaitable, or a callable that takes nothing and returns one");
+  using R = detail::acquired_t<A>;
+  static_assert(!std::is_void_v<R>,
+                "the acquisition gives nothing that could be released: give the resource, or use finally");
+  if constexpr (!std::is_void_v<R>) {
+    static_assert(detail::gives_awaitable<std::decay_t<Body>&, R&>(),
+                  "the body is a callable that takes the resource and returns an awaitable, such as a task");
+    static_assert(detail::gives_release<std::decay_t<Release>, R>(),
+                  "the release is a callable that takes the resource, or the resource and an ending, and returns an "
+                  "awaitable, such as a task");
+    return detail::use_resource<A, std::decay_t<Body>, std::decay_t<Release>>(
+        std::forward<Acquire>(acquire), std::forward<Body>(body), std::forward<Release>(release));
+  }
 }
 
 namespace this_task {

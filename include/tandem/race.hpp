@@ -1,6 +1,6 @@
 // tandem/race.hpp: the first of several: race.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -47,8 +47,8 @@ inline constexpr first_successful_t first_successful{};
 /// If what decides is a failure, it is thrown as it is; if more arms fail while they are being stopped, all of them in
 /// an `exception_group`, and a value that had decided is discarded too. With `first_successful` failures do not decide;
 /// if every arm fails, their failures are thrown, several in an `exception_group`. A stop reaches every arm; a value
-/// that an arm has all the same is returned. Allocates nothing beyond one frame for an arm that is neither a task nor a
-/// wait.
+/// that an arm has all the same is returned. It wins over failures that did not decide; one that comes after it, in a
+/// clean-up, is thrown. Allocates nothing beyond one frame for an arm that is neither a task nor a wait.
 template <class... Arms>
 requires(sizeof...(Arms) == 0 || !std::is_same_v<std::tuple_element_t<0, std::tuple<std::decay_t<Arms>..., void>>,
                                                  first_successful_t>) auto race(Arms&&... arms);
@@ -181,7 +181,10 @@ class racing : public group {
     if (how == fate::done) mine.take_from(static_cast<promise<T>&>(child).result);
     child.destroy();
     if (mine.has_value() && decided()) return true;
-    if (mine.has_error() && !(first_value_decides_ && decided())) failures_.add(mine.get_error());
+    if (mine.has_error() && !(first_value_decides_ && decided())) {
+      heed_stop();
+      failures_.add(mine.get_error());
+    }
     if (!decided() && (mine.has_value() || (mine.has_error() && !first_value_decides_))) decide(arm);
     return false;
   }
@@ -199,9 +202,18 @@ class racing : public group {
   }
   bool any_failed() const noexcept { return failures_.any(); }
   [[noreturn]] void rethrow() const { failures_.rethrow(); }
-  bool goes_on() noexcept override { return decided() || failures_.any(); }
+  bool goes_on() noexcept override {
+    heed_stop();
+    return decided() || failures_.any();
+  }
 
  private:
+  /// Once a stop came, failures before it no longer count: they did not decide.
+  void heed_stop() noexcept {
+    if (stop_heeded_ || decided() || !stop_came()) return;
+    stop_heeded_ = true;
+    failures_ = {};
+  }
   bool let_leaves_go() noexcept {
     leaves_wait_ = false;
     withdraw_leaves();
@@ -212,6 +224,7 @@ class racing : public group {
   std::size_t winner_ = none;
   bool first_value_decides_;
   bool leaves_wait_ = false;
+  bool stop_heeded_ = false;
   failures failures_;
 };
 
@@ -226,6 +239,11 @@ concept leaf_arm = suspender<A> && A::leaves_at_once;
 /// Such as a task_handle.
 template <class A>
 concept gives_leaf_arm = makes_awaiter<A> && leaf_arm<decltype(std::declval<A>().make_awaiter())>;
+/// Such as an `acquire`, which becomes a leaf only if it has to wait.
+template <class A>
+concept becomes_leaf_arm = requires(A&& a) {
+  { std::move(a).as_leaf() } -> leaf_arm;
+};
 
 template <class A>
 struct race_arm {
@@ -474,6 +492,8 @@ auto make_arm(A&& a) {
     return race_arm<A>(std::move(a));
   else if constexpr (Leaves && gives_leaf_arm<A>)
     return race_arm<decltype(std::forward<A>(a).make_awaiter())>(std::forward<A>(a).make_awaiter());
+  else if constexpr (Leaves && becomes_leaf_arm<A>)
+    return race_arm<decltype(std::move(a).as_leaf())>(std::move(a).as_leaf());
   else
     return race_arm<decltype(to_task(std::forward<A>(a)))>(to_task(std::forward<A>(a)));
 }

@@ -1,14 +1,14 @@
-// tandem/task_group.hpp: structured concurrency: with_task_group, task_group, task_handle<T>.
+// tandem/task_group.hpp: structured concurrency: with_task_group, task_group; with it comes task_handle<T>.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, task_handle.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
 #include "clock.hpp"
 #include "exceptions.hpp"
-#include "gather.hpp"
 #include "task.hpp"
+#include "task_handle.hpp"
 
 #include "detail/gcc12.hpp"
 #include "detail/group.hpp"
@@ -31,60 +31,8 @@
 namespace tandem::inline TANDEM_CONFIG {
 
 namespace detail {
-class child_base;
-template <class T>
-class child_of;
-template <class T, bool ByValue>
-class handle_awaiter;
 class task_group_core;
-template <class Function, class T>
-class start_awaitable;
-struct handle_access;
 }  // namespace detail
-
-/// A child of a task_group, seen from outside: to await it, to cancel it, to look at how it ended.
-///
-/// `co_await h` gives a `const T&` to the child's value (void and references as they are), or throws what the child
-/// threw, or `cancelled` if it was cancelled. It may be awaited any number of times, by several waiters, who go on in
-/// the order in which they came; awaiting does not consume. `co_await std::move(h)` gives the T itself, moved out if
-/// no other handle shares it. A stop of a waiter detaches that waiter only. Copies are cheap and share the child; a
-/// handle may outlive its group, and is used on its group's loop only. Awaiting an empty handle, one of another loop or
-/// one's own throws std::logic_error.
-template <class T = void>
-class task_handle {
- public:
-  using value_type = T;
-
-  task_handle() noexcept = default;  ///< Empty.
-  task_handle(const task_handle& other) noexcept;
-  task_handle(task_handle&& other) noexcept : child_(std::exchange(other.child_, nullptr)) {}
-  task_handle& operator=(task_handle other) noexcept {
-    std::swap(child_, other.child_);
-    return *this;
-  }
-  ~task_handle();
-
-  explicit operator bool() const noexcept { return child_ != nullptr; }
-  /// It has ended, whatever way.
-  bool done() const;
-  /// Asks the child to stop; nothing if it has ended. The group goes on.
-  void cancel() const;
-  /// How it ended: a value, a failure, or `cancelled`. Throws std::logic_error if it is not done.
-  const tandem::outcome<T>& outcome() const;
-  /// What `spawn` was told.
-  std::string_view name() const;
-  /// The same child?
-  bool operator==(const task_handle&) const noexcept = default;
-
-  detail::handle_awaiter<T, false> make_awaiter() const&;
-  detail::handle_awaiter<T, true> make_awaiter() &&;
-
- private:
-  friend struct detail::handle_access;
-  explicit task_handle(detail::child_of<T>* c) noexcept : child_(c) {}
-  detail::child_of<T>& child() const;
-  detail::child_of<T>* child_ = nullptr;
-};
 
 /// Options of `task_group::spawn` and `start`.
 struct child_options {
@@ -159,151 +107,6 @@ auto with_task_group(Function&& function);
 
 namespace detail {
 
-/// The record of a child: it owns the frame while that runs, and keeps how it ended for the handles. Counted by them
-/// and by the group, while it runs.
-class child_base : public wait_node {
- public:
-  const char* what() const noexcept override { return "task_group"; }
-
-  void share() noexcept { ++owners_; }
-  void release() noexcept {
-    if (--owners_ == 0) dispose();
-  }
-  bool is_shared() const noexcept { return owners_ != 1; }
-
-  bool done() const noexcept { return done_; }
-  std::string_view name() const noexcept { return name_; }
-  std::string_view name_of_child() const noexcept override { return name_; }
-  detail::loop& loop() const noexcept { return *scope_.loop; }
-  frame* running() const noexcept { return frame_; }
-  /// Smaller than that of a child that ended later.
-  std::uint64_t ended_as() const noexcept { return ended_as_; }
-  bool failed() const noexcept { return failed_; }
-
-  void stop(stop_mode m) noexcept override {
-    const auto state = m == stop_mode::ask ? scope::stopping : scope::abandoned;
-    if (done_ || scope_.state >= state) return;
-    scope_.state = state;
-    if (frame_) detail::loop::stop_below(*frame_, m);
-  }
-  step child_ended(frame& f, fate how) noexcept override { return end(&f, how); }
-  /// For `start`: a failure is the group's from now on.
-  void has_started() noexcept { starting_ = false; }
-
-  /// Throws if `f` is part of this child, or of another loop.
-  void check_waiter(const frame& f) const {
-    if (f.scope->loop != scope_.loop)
-      throw std::logic_error(
-          "tandem: a task_handle is awaited on another loop than its group's; spawn with use_task gives "
-          "an awaitable for any loop");
-    for (const scope* s = f.scope; s; s = s->outer)
-      if (s == &scope_) throw std::logic_error("tandem: a task awaits its own handle, so it would wait for ever");
-  }
-
-  intrusive_list<leaf> waiters;
-
-  static void* operator new(std::size_t size) { return allocate_frame(size); }
-  static void operator delete(void* p, std::size_t size) noexcept { deallocate_frame(p, size); }
-
- protected:
-  child_base(task_group_core& group, const child_options& options);
-  ~child_base() {
-    if (frame_) frame_->destroy();
-  }
-  /// Keeps how the child ended. `f` is null if it never ran.
-  virtual void take(frame* f, fate how) noexcept = 0;
-  virtual void dispose() noexcept = 0;
-  virtual std::exception_ptr failure() const noexcept = 0;
-  std::exception_ptr make_cancelled() const noexcept;
-  bool failed_ = false;
-
- private:
-  friend class task_group_core;
-  step end(frame* f, fate how) noexcept;
-
-  scope scope_;
-  task_group_core* group_;  // null once it has ended
-  frame* frame_ = nullptr;
-  std::size_t place_ = 0;  // among the group's children
-  std::string_view name_;
-  std::uint64_t ended_as_ = 0;
-  std::uint32_t owners_ = 1;
-  bool background_;
-  bool ran_ = false;
-  bool done_ = false;
-  bool starting_ = false;  // a failure goes to whoever waits for its start
-};
-
-template <class T>
-class child_of final : public child_base {
- public:
-  child_of(task_group_core& group, const child_options& options) : child_base(group, options) {}
-  tandem::outcome<T>& outcome() noexcept { return outcome_; }
-
- private:
-  void take(frame* f, fate how) noexcept override {
-    result<T>& r = outcome_access::get(outcome_);
-    if (f && how == fate::done) r.take_from(static_cast<promise<T>&>(*f).result);
-    this->failed_ = r.has_error();
-    if (r.empty()) r.set_error(this->make_cancelled());
-  }
-  std::exception_ptr failure() const noexcept override { return outcome_.error(); }
-  void dispose() noexcept override { delete this; }
-
-  tandem::outcome<T> outcome_ = outcome_access::make_empty<T>();
-};
-
-struct handle_access {
-  template <class T>
-  static task_handle<T> make(child_of<T>& c) noexcept {
-    return task_handle<T>(&c);
-  }
-  template <class T>
-  static child_of<T>& child(const task_handle<T>& h) {
-    return h.child();
-  }
-};
-
-template <class T, bool ByValue>
-class handle_awaiter final : public leaf {
- public:
-  using value = std::conditional_t<std::is_void_v<T> || std::is_reference_v<T> || ByValue, T, const stored_t<T>&>;
-  explicit handle_awaiter(task_handle<T> h) noexcept : handle_(std::move(h)) {}
-  handle_awaiter(handle_awaiter&& o) noexcept : handle_(std::move(o.handle_)) {}
-
-  static constexpr bool leaves_at_once = true;
-  const char* what() const noexcept override { return "task_handle"; }
-  bool await_ready() const { return record().done(); }
-  bool suspend(frame& f) {
-    record().check_waiter(f);
-    if (park(f)) record().waiters.push_back(*this);
-    return true;
-  }
-  value await_resume() {
-    consume();
-    auto& v = record().outcome().value();
-    if constexpr (std::is_void_v<T>) {
-      return;
-    } else if constexpr (std::is_reference_v<T>) {
-      return v.get();
-    } else if constexpr (!ByValue) {
-      return v;
-    } else if constexpr (std::is_copy_constructible_v<T>) {
-      return record().is_shared() ? v : T(std::move(v));
-    } else {
-      if (record().is_shared())
-        throw std::logic_error(
-            "tandem: the value of a task that only moves can be taken from its last handle alone; "
-            "await the handle as it is, without std::move, for a reference");
-      return std::move(v);
-    }
-  }
-
- private:
-  child_of<T>& record() const { return handle_access::child(handle_); }
-  task_handle<T> handle_;
-};
-
 /// Waits until the group is closing.
 class closing_awaiter final : public leaf {
  public:
@@ -320,7 +123,7 @@ class closing_awaiter final : public leaf {
 };
 
 /// A group whose first child is the body; the others have scopes of their own.
-class task_group_core : public group {
+class task_group_core : public group, public child_owner {
  public:
   const char* what() const noexcept override { return "task_group"; }
   std::size_t children() const noexcept override { return 1 + children_.size(); }
@@ -333,8 +136,11 @@ class task_group_core : public group {
     if (is_closing_) throw std::logic_error("tandem::task_group::spawn: the group has been closed");
     if (loop::current() != scope_.loop)
       throw std::logic_error("tandem::task_group::spawn: called from outside the coroutines of the group's loop");
-    auto* c = new child_of<T>(*this, options);
+    auto* c = new child_of<T>(*this, options.name);
     const task_handle<T> handle = handle_access::make(*c);
+    c->waiter = waiter;
+    c->enter(*scope_.loop, *scope_.root, &scope_);
+    c->background_ = options.background;
     c->starting_ = starting;
     children_.push_back(c);  // may throw: then the handle was the only owner
     c->place_ = children_.size() - 1;
@@ -347,11 +153,7 @@ class task_group_core : public group {
       return handle;
     }
     if (!c->background_) ++foreground_;
-    f.owner = c;
-    f.scope = &c->scope_;
-    c->frame_ = &f;
-    c->ran_ = true;
-    if (scope_.loop->start(f)) c->end(&f, fate::done);
+    c->start(f);
     return handle;
   }
 
@@ -372,11 +174,9 @@ class task_group_core : public group {
   }
   bool is_closing() const noexcept { return is_closing_; }
   std::size_t size() const noexcept { return children_.size(); }
-  const std::string& reason() const noexcept { return reason_; }
-  scope& children_scope() noexcept { return scope_; }
+  const std::string& stop_reason() const noexcept override { return reason_; }
 
-  /// Called by a child: what the loop does next.
-  step child_done(child_base& c) noexcept {
+  step child_done(child_base& c) noexcept override {
     children_[c.place_] = children_.back();
     children_[c.place_]->place_ = c.place_;
     children_.pop_back();
@@ -395,7 +195,7 @@ class task_group_core : public group {
     while (!children_.empty()) {  // only where the tree is destroyed as it stands
       child_base* c = children_.back();
       children_.pop_back();
-      c->group_ = nullptr;
+      c->owner_ = nullptr;
       c->end(c->frame_, fate::stopped);
       c->release();
     }
@@ -481,40 +281,6 @@ class task_group_core : public group {
   alarm end_of_grace_;
 };
 
-inline child_base::child_base(task_group_core& g, const child_options& options)
-    : group_(&g), name_(options.name), background_(options.background) {
-  waiter = g.waiter;
-  const scope& around = g.children_scope();
-  scope_.loop = around.loop;
-  scope_.outer = &around;
-  scope_.root = around.root;
-  scope_.deadline = around.deadline;
-}
-
-/// Whatever way it ended, or never ran. The frame goes before anyone is woken.
-inline step child_base::end(frame* f, fate how) noexcept {
-  frame_ = nullptr;
-  take(f, how);
-  if (f) f->destroy();
-  done_ = true;
-  ended_as_ = scope_.loop->next_number();
-  while (!waiters.empty()) waiters.front().wake();
-  if (!group_) return step::none();
-  task_group_core& g = *std::exchange(group_, nullptr);
-  const step next = g.child_done(*this);
-  release();
-  return next;
-}
-
-[[gnu::cold]] inline std::exception_ptr child_base::make_cancelled() const noexcept {
-  try {
-    if (group_ && !group_->reason().empty()) return std::make_exception_ptr(cancelled(group_->reason()));
-    return std::make_exception_ptr(cancelled());
-  } catch (...) {
-    return std::current_exception();
-  }
-}
-
 inline bool closing_awaiter::await_ready() const noexcept { return group_->is_closing(); }
 inline bool closing_awaiter::suspend(frame& f) {
   if (park(f)) group_->closing_waiters.push_back(*this);
@@ -543,7 +309,7 @@ class with_task_group_awaitable final : public task_group_core {
     consume();
     rethrow_failures();
     if (result_.has_value()) return result_.take();
-    if constexpr (!std::is_void_v<T>) throw reason().empty() ? cancelled() : cancelled(reason());
+    if constexpr (!std::is_void_v<T>) throw stop_reason().empty() ? cancelled() : cancelled(stop_reason());
   }
 
  private:
@@ -651,48 +417,6 @@ class started {
  private:
   std::shared_ptr<detail::start_report<T>> report_;
 };
-
-template <class T>
-task_handle<T>::task_handle(const task_handle& other) noexcept : child_(other.child_) {
-  if (child_) child_->share();
-}
-template <class T>
-task_handle<T>::~task_handle() {
-  if (child_) child_->release();
-}
-template <class T>
-detail::child_of<T>& task_handle<T>::child() const {
-  if (!child_) throw std::logic_error("tandem: a task_handle is used that is empty: never given a task, or moved from");
-  return *child_;
-}
-template <class T>
-bool task_handle<T>::done() const {
-  return child().done();
-}
-template <class T>
-void task_handle<T>::cancel() const {
-  detail::child_of<T>& c = child();
-  if (!c.done()) c.loop().ask([&]() noexcept { c.stop(detail::stop_mode::ask); });
-}
-template <class T>
-const tandem::outcome<T>& task_handle<T>::outcome() const {
-  if (!done()) throw std::logic_error("tandem::task_handle::outcome: the task has not ended");
-  return child_->outcome();
-}
-template <class T>
-std::string_view task_handle<T>::name() const {
-  return child().name();
-}
-template <class T>
-detail::handle_awaiter<T, false> task_handle<T>::make_awaiter() const& {
-  child();
-  return detail::handle_awaiter<T, false>(*this);
-}
-template <class T>
-detail::handle_awaiter<T, true> task_handle<T>::make_awaiter() && {
-  child();
-  return detail::handle_awaiter<T, true>(std::move(*this));
-}
 
 template <class Awaitable>
 auto task_group::spawn(Awaitable&& awaitable, child_options options) {

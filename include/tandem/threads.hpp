@@ -1,6 +1,6 @@
 // tandem/threads.hpp: work that runs elsewhere: to_thread for what blocks, on for another executor.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, use_task.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, use_task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -312,6 +312,7 @@ class on_awaitable final : public arrival {
     void ended(frame& body, fate how) noexcept override {
       if (how == fate::done) parent_.result_.take_from(static_cast<promise<T>&>(body).result);
       body.destroy();
+      join_failures_of_strays(parent_.result_);
       parent_.child_over();
     }
     on_awaitable& parent_;
@@ -396,7 +397,7 @@ auto on(const Executor& executor, Awaitable&& awaitable) {
 template <class Context, class Awaitable>
 requires std::is_convertible_v<Context&, asio::execution_context&>
 auto on(Context& context, Awaitable&& awaitable) {
-  return detail::make_on(detail::loop::of(context.get_executor()), std::forward<Awaitable>(awaitable));
+  return detail::make_on(detail::loop::of_context(context), std::forward<Awaitable>(awaitable));
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -1,7 +1,7 @@
 // tandem/trace.hpp: a record of what coroutines did when, and charts of it: timeline. Included by itself: tandem.hpp
 // leaves it out, because it would take a tenth longer to compile.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, detail/await_tree.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/loop.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -28,7 +28,7 @@ namespace tandem::inline TANDEM_CONFIG {
 
 /// Options of `timeline`.
 struct timeline_options {
-  /// How many spans are kept, and how many coroutines. A span takes 32 bytes, a coroutine about 100, while it runs 150.
+  /// How many spans are kept, and how many coroutines. A span takes 32 bytes, a coroutine about 140, while it runs 190.
   std::size_t most_spans = 65'536;
 };
 
@@ -43,9 +43,10 @@ class trace_recorder;
 ///
 /// It hears of the loops that are made on its thread during its life, by `run`, `simulate` or the first `spawn` on an
 /// executor, on whatever threads they run; of two timelines, the one made later. Where there is none, a loop pays one
-/// predictable branch for each resumption. A coroutine is known by the name of its function; it is left out if it never
-/// waits, or is one of tandem's own, whose children are shown below its parent. A simulation has a chart of its own;
-/// what ran in real time is in one chart.
+/// predictable branch for each resumption. A coroutine is known by the name of its function, and by the name that was
+/// given to it as the child of a group (`child_options::name`), which is copied; it is left out if it never waits, or
+/// is one of tandem's own without such a name, whose children are shown below its parent. A simulation has a chart of
+/// its own; what ran in real time is in one chart.
 ///
 /// A coroutine that was stopped is marked. Failures look like any other end. When memory runs out, or when
 /// `most_spans` are full, recording ends early and the charts say so; the coroutines never notice. A loop may outlive
@@ -96,6 +97,7 @@ struct traced_coroutine {
   clock::time_point start;
   traced_span now;  // what it does since when; at last, `end` is the end of all
   enum : unsigned char { goes_on, ended, stopped } state = goes_on;
+  std::string name{};                // that it was given
   std::vector<traced_span> spans{};  // those that took time
 };
 
@@ -209,7 +211,8 @@ class trace_recorder final : public tracer {
     coroutines.push_back({.parent = known != known_.end() ? known->second : traced_coroutine::nobody,
                           .axis = l.is_virtual() ? l.number() : 0,
                           .start = now,
-                          .now = {now, now, nullptr, doing::runs}});
+                          .now = {now, now, nullptr, doing::runs},
+                          .name = std::string(f.owner->name_of_child())});
     known_.emplace(&f, static_cast<std::uint32_t>(coroutines.size() - 1));
   }
   void change(known_map::const_iterator known, clock::time_point now, const char* what, doing kind) {
@@ -308,14 +311,24 @@ struct trace_chart {
   }
 };
 
+/// "buy", or "buy 'for Ann'" if that was its name in a group. Nothing for tandem's own without a name.
+inline std::string label_of(const traced_coroutine& c) {
+  if (!c.function) return {};
+  const std::string_view function = function_name(c.function);
+  std::string out(is_ours(function) ? std::string_view() : function);
+  if (c.name.empty()) return out;
+  out += out.empty() ? "'" : " '";
+  for (const char ch : c.name) out += static_cast<unsigned char>(ch) < ' ' ? ' ' : ch;
+  return out += '\'';
+}
+
 /// Puts each coroutine below its parent, and tandem's own out of sight.
 inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all) {
   const std::size_t n = static_cast<std::uint32_t>(all.size());  // g++ 12 fears that n + 1 overflows
-  std::vector<std::string_view> names(n);
+  std::vector<std::string> names(n);
   std::vector<std::size_t> above(n), below(n + 1, n), next(n, n);  // above: 0 for none, else 1 + number; others: n
   for (std::size_t i = 0; i != n; ++i) {
-    if (all[i].function) names[i] = function_name(all[i].function);
-    if (names[i].starts_with("tandem::") && names[i].find("detail::") != std::string_view::npos) names[i] = {};
+    names[i] = label_of(all[i]);
     if (const std::size_t p = all[i].parent; p < n) above[i] = names[p].empty() ? above[p] : p + 1;
   }
   for (std::size_t i = n; i-- != 0;)
@@ -334,7 +347,7 @@ inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all) {
     trace_chart& chart = number == charts.size() ? charts.emplace_back() : charts[number];
     chart.start = std::min(chart.start, all[i].start);
     chart.end = std::max(chart.end, all[i].now.end);
-    chart.rows.push_back({std::string(names[i]), depth, std::move(all[i])});
+    chart.rows.push_back({std::move(names[i]), depth, std::move(all[i])});
   }
   for (trace_chart& chart : charts)
     for (auto& [name, depth, c] : chart.rows) {
@@ -345,16 +358,33 @@ inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all) {
   return charts;
 }
 
-/// "    buy" in that many columns; what distinguishes names that are too long is their end.
+/// The columns that a character of UTF-8 takes on a terminal, by its first byte: two for most of three bytes and more,
+/// which are of East Asia, none for the bytes that follow.
+inline std::size_t columns_of(char first) noexcept {
+  const auto byte = static_cast<unsigned char>(first);
+  return byte < 0x80 ? 1 : byte < 0xc0 ? 0 : byte < 0xe3 ? 1 : 2;
+}
+inline std::size_t columns_of(std::string_view s) noexcept {
+  std::size_t n = 0;
+  for (const char c : s) n += columns_of(c);
+  return n;
+}
+/// "    buy", padded to that many columns; what distinguishes names that are too long is their end.
 inline std::string indented(const trace_chart::row& r, std::size_t columns) {
   std::string out(std::min(2 * r.depth, columns / 2), ' ');
   const std::size_t room = columns - out.size();
-  return out += r.name.size() <= room ? r.name : ".." + r.name.substr(r.name.size() - room + 2);
+  std::size_t length = columns_of(r.name), from = 0;
+  if (length > room) {
+    out += "..";
+    for (; length > room - 2 || columns_of(r.name[from]) == 0; ++from) length -= columns_of(r.name[from]);
+  }
+  out.append(r.name, from);
+  return out.append(columns - std::min(columns, columns_of(out)), ' ');
 }
 inline std::size_t columns_for_names(const std::vector<trace_chart>& charts, std::size_t most) {
   std::size_t longest = std::string_view("milliseconds").size();
   for (const trace_chart& c : charts)
-    for (const auto& r : c.rows) longest = std::max(longest, 2 * r.depth + r.name.size());
+    for (const auto& r : c.rows) longest = std::max(longest, 2 * r.depth + columns_of(r.name));
   return std::min(longest, most);
 }
 
@@ -405,8 +435,7 @@ inline std::string draw_text(trace_record record, std::size_t width, glyphs with
       const std::size_t first = std::min(at(c.start), columns - 1), last = std::max(at(c.now.end), first + 1) - 1;
       if (cells[last] == nothing && !c.spans.empty()) cells[last] = static_cast<std::size_t>(c.spans.back().kind);
       if (cells[last] == nothing || c.state != traced_coroutine::ended) cells[last] = trace_style_of_end[c.state];
-      std::string line = indented(row, names - 1);
-      line.resize(names, ' ');
+      std::string line = indented(row, names - 1) + ' ';
       for (const std::size_t i : cells) {
         if (i != nothing) used[i] = true;
         line += i == nothing ? " " : glyph(i);
@@ -498,7 +527,7 @@ inline std::string draw_svg(trace_record record) {
       y += row_height;
       const std::string name = indented(row, names);
       const std::size_t indent = name.find_first_not_of(' ');
-      text(margin + indent * character, name.substr(indent));
+      text(margin + indent * character, name.substr(indent, name.find_last_not_of(' ') + 1 - indent));
       for (const traced_span& s : c.spans)
         mark(trace_styles[static_cast<std::size_t>(s.kind)], at(s.begin), at(s.end) - at(s.begin),
              title(s.what ? std::string("waits for ") + s.what : "runs", s.begin, s.end));

@@ -1,6 +1,6 @@
 // tandem/wait.hpp: waiting for many: wait, as_completed; with it come task groups, handles and race.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, race.hpp, task.hpp, task_group.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, race.hpp, task.hpp, task_group.hpp, task_handle.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -47,8 +47,8 @@ struct wait_result {
   std::vector<task_handle<T>> pending;
 };
 
-/// `auto [done, pending] = co_await wait(handles, first_completed)`: goes on when the condition holds; at once if it
-/// does already.
+/// `auto answers = co_await wait(handles, first_completed)`: goes on when the condition holds; at once if it does
+/// already.
 ///
 /// Cancels nothing and throws no failure of a task: ask the handles. What is pending may be waited for again. With a
 /// time limit it also goes on when that is over, with whatever is done; zero looks without waiting. A stop detaches the
@@ -99,9 +99,10 @@ class completion_stream {
 ///
 /// Nothing starts before the first `next()`; from then on the tasks run whether or not somebody waits. Dropping the
 /// stream stops those that are left; they are joined by the tree in which `next()` was called, which ends after them.
-/// The same happens when the tree is stopped while nobody waits; under a shield, when the stream is dropped. Throws
-/// std::invalid_argument for an empty task and for a limit of zero. Without a limit all start at once. Two
-/// allocations. A failure of a task that ends after the stream is gone, in a clean-up, is dropped with its outcome.
+/// The same happens when the tree is stopped while nobody waits; under a shield, when the stream is dropped. A task
+/// that fails after it was asked to stop, in a clean-up, is how the tree ends: in place of a value, together with a
+/// failure of its body in an `exception_group`. Throws std::invalid_argument for an empty task and for a limit of zero.
+/// Without a limit all start at once. Two allocations.
 template <class T>
 completion_stream<T> as_completed(std::vector<task<T>> tasks,
                                   std::size_t limit = std::numeric_limits<std::size_t>::max());
@@ -289,8 +290,14 @@ class completion_core final : public stop_target, public stray {
   void keep(frame& f, fate how) noexcept {
     const std::size_t i = f.index;
     tasks_[i].release();
-    ended& one = ended_.emplace_back(i);
-    if (how == fate::done) one.value.take_from(static_cast<promise<T>&>(f).result);
+    if (how == fate::done) {
+      result<T>& r = static_cast<promise<T>&>(f).result;
+      // Of a clean-up that fails the tree hears, since nobody may ever ask for the outcome.
+      if (r.has_error() && scope_.state != detail::scope::running) scope_.root->stray_failed(r.get_error());
+      if (!is_dropped_) ended_.emplace_back(i).value.take_from(r);
+    } else if (!is_dropped_) {
+      ended_.emplace_back(i);
+    }
     f.destroy();
     --under_way_;
   }

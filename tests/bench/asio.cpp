@@ -1,19 +1,26 @@
 // Asio's own coroutines: the same work with asio::awaitable and co_spawn.
-#include <benchmark/benchmark.h>
+#if defined(__clang__)  // Asio before 1.26 does not notice that clang has coroutines
+#define ASIO_HAS_CO_AWAIT 1
+#define ASIO_HAS_STD_COROUTINE 1
+#endif
 
 #include "harness.hpp"
 #include "sockets.hpp"
 
 #include <asio/awaitable.hpp>
+#include <asio/bind_executor.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <asio/executor_work_guard.hpp>
 #include <asio/experimental/awaitable_operators.hpp>
+#include <asio/experimental/channel.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 
 #include <exception>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -117,6 +124,52 @@ awaitable<void> race(state& s) {
   s.SetItemsProcessed(s.iterations());
 }
 
+using channel = asio::experimental::channel<void(asio::error_code, int)>;
+awaitable<void> pushes(channel& q, int n) {
+  for (int i = 0; i != n; ++i) co_await q.async_send(asio::error_code(), i, use_awaitable);
+}
+/// Asio's bounded queue.
+awaitable<void> queue(state& s) {
+  constexpr int n = 10'000;
+  const auto executor = co_await asio::this_coro::executor;
+  for (auto _ : s) {
+    channel q(executor, static_cast<std::size_t>(s.range(0)));
+    asio::co_spawn(executor, pushes(q, n), asio::detached);
+    int sum = 0;
+    for (int i = 0; i != n; ++i) sum += co_await q.async_receive(use_awaitable);
+    benchmark::DoNotOptimize(sum);
+  }
+  s.SetItemsProcessed(s.iterations() * n);
+}
+
+awaitable<void> across_threads(state& s, asio::io_context& there) {
+  constexpr int n = 100'000;
+  const auto executor = co_await asio::this_coro::executor;
+  for (auto _ : s) {
+    std::vector<int> values(static_cast<std::size_t>(n));
+    asio::steady_timer all(executor, asio::steady_timer::time_point::max());
+    int left = n;
+    for (int i = 0; i != n; ++i)
+      asio::co_spawn(there, immediate(i), asio::bind_executor(executor, [&, i](std::exception_ptr, int value) {
+                       values[static_cast<std::size_t>(i)] = value;
+                       if (--left == 0) all.cancel();
+                     }));
+    asio::error_code ignored;
+    co_await all.async_wait(asio::redirect_error(use_awaitable, ignored));
+    benchmark::DoNotOptimize(values.back());
+  }
+  s.SetItemsProcessed(s.iterations() * n);
+}
+void run_across_threads(state& s) {
+  asio::io_context there(1), here(1);
+  auto work = asio::make_work_guard(there);
+  std::thread thread([&] { there.run(); });
+  asio::co_spawn(here, across_threads(s, there), asio::detached);
+  here.run();
+  work.reset();
+  thread.join();
+}
+
 awaitable<void> memory(state& s) {
   const auto executor = co_await asio::this_coro::executor;
   for (auto _ : s) {
@@ -181,6 +234,8 @@ int main(int argc, char** argv) {
   add("one_child", run<one_awaited>);
   add("spawn_and_join", run<one_child>);
   add("race", run<race>)->Arg(2);
+  add("queue", run<queue>)->Arg(1)->Arg(64);
+  add("across_threads", run_across_threads);
   add("memory_timer", run<memory>)->Iterations(1);
   add("sleeps", run<gather<sleeps>>)->Arg(100'000);
   add("due_timer", run<due_timer>);

@@ -3,11 +3,14 @@
 // this. It spells its few things as tandem does, so that both run the same items (items.hpp).
 #pragma once
 
+#include <bit>
 #include <chrono>
 #include <coroutine>
 #include <cstddef>
 #include <cstdlib>
+#include <memory>
 #include <new>
+#include <optional>
 #include <queue>
 #include <thread>
 #include <utility>
@@ -179,6 +182,162 @@ class event {
  private:
   waiter* first_ = nullptr;
   bool set_ = false;
+};
+
+/// Those who wait for the same, first come, first served.
+template <class Waiter>
+class line {
+ public:
+  void push(Waiter& w) noexcept {
+    w.next_ = nullptr;
+    *end_ = &w;
+    end_ = &w.next_;
+  }
+  Waiter* pop() noexcept {
+    Waiter* w = first_;
+    if (w && !(first_ = w->next_)) end_ = &first_;
+    return w;
+  }
+  line() = default;
+  line(const line&) = delete;
+  line& operator=(const line&) = delete;
+
+ private:
+  Waiter* first_ = nullptr;
+  Waiter** end_ = &first_;
+};
+
+class semaphore {
+ public:
+  explicit semaphore(std::size_t permits) noexcept : free_(permits) {}
+
+  class [[nodiscard]] permit {
+   public:
+    explicit permit(semaphore& s) noexcept : semaphore_(&s) {}
+    permit(permit&& o) noexcept : semaphore_(std::exchange(o.semaphore_, nullptr)) {}
+    ~permit() {
+      if (semaphore_) semaphore_->release();
+    }
+
+   private:
+    semaphore* semaphore_;
+  };
+
+  class waiter {
+   public:
+    explicit waiter(semaphore& s) noexcept : semaphore_(&s) {}
+    bool await_ready() const noexcept {
+      if (semaphore_->free_ == 0) return false;
+      --semaphore_->free_;
+      return true;
+    }
+    void await_suspend(std::coroutine_handle<> h) noexcept {
+      handle_ = h;
+      semaphore_->waiters_.push(*this);
+    }
+    permit await_resume() const noexcept { return permit(*semaphore_); }
+
+   private:
+    friend class semaphore;
+    friend class line<waiter>;
+    semaphore* semaphore_;
+    waiter* next_;
+    std::coroutine_handle<> handle_;
+  };
+  waiter acquire() noexcept { return waiter(*this); }
+
+ private:
+  /// What is given back goes to who waits, and is never free meanwhile: nobody overtakes.
+  void release() noexcept {
+    if (waiter* w = waiters_.pop())
+      ready.push(w->handle_);
+    else
+      ++free_;
+  }
+  std::size_t free_;
+  line<waiter> waiters_;
+};
+
+template <class T>
+class queue {
+ public:
+  explicit queue(std::size_t capacity)
+      : capacity_(capacity), mask_(std::bit_ceil(capacity) - 1), items_(std::make_unique<T[]>(mask_ + 1)) {}
+
+  class pusher {
+   public:
+    pusher(queue& q, T v) noexcept : queue_(&q), value_(std::move(v)) {}
+    bool await_ready() noexcept {
+      if (popper* p = queue_->poppers_.pop()) {
+        p->value_ = std::move(value_);
+        ready.push(p->handle_);
+        return true;
+      }
+      if (queue_->size() == queue_->capacity_) return false;
+      queue_->store(std::move(value_));
+      return true;
+    }
+    void await_suspend(std::coroutine_handle<> h) noexcept {
+      handle_ = h;
+      queue_->pushers_.push(*this);
+    }
+    void await_resume() const noexcept {}
+
+   private:
+    friend class queue;
+    friend class line<pusher>;
+    queue* queue_;
+    T value_;
+    pusher* next_;
+    std::coroutine_handle<> handle_;
+  };
+
+  class popper {
+   public:
+    explicit popper(queue& q) noexcept : queue_(&q) {}
+    bool await_ready() noexcept {
+      if (queue_->size() == 0) return queue_->closed_;
+      value_ = queue_->take();
+      if (pusher* p = queue_->pushers_.pop()) {
+        queue_->store(std::move(p->value_));
+        ready.push(p->handle_);
+      }
+      return true;
+    }
+    void await_suspend(std::coroutine_handle<> h) noexcept {
+      handle_ = h;
+      queue_->poppers_.push(*this);
+    }
+    std::optional<T> await_resume() noexcept { return std::move(value_); }
+
+   private:
+    friend class queue;
+    friend class line<popper>;
+    queue* queue_;
+    std::optional<T> value_;
+    popper* next_;
+    std::coroutine_handle<> handle_;
+  };
+
+  pusher push(T value) noexcept { return pusher(*this, std::move(value)); }
+  /// Nothing once the queue is closed and empty.
+  popper pop() noexcept { return popper(*this); }
+  void close() noexcept {
+    closed_ = true;
+    while (popper* p = poppers_.pop()) ready.push(p->handle_);
+  }
+
+ private:
+  std::size_t size() const noexcept { return end_ - begin_; }
+  void store(T&& v) noexcept { items_[end_++ & mask_] = std::move(v); }
+  T take() noexcept { return std::move(items_[begin_++ & mask_]); }
+
+  std::size_t capacity_, mask_;
+  std::unique_ptr<T[]> items_;  // a ring
+  std::size_t begin_ = 0, end_ = 0;
+  bool closed_ = false;
+  line<pusher> pushers_;
+  line<popper> poppers_;
 };
 
 struct timer {

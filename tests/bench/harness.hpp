@@ -33,3 +33,5 @@ inline double heap_in_use() {
 
 /// Those of items.hpp: in floor_items.cpp and tandem_items.cpp.
 void add_shared_items();
+/// Those with two threads: in floor_threads.cpp and tandem_threads.cpp.
+void add_thread_items();

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -67,6 +68,60 @@ inline lib::task<> one_child(state& s) {
   s.SetItemsProcessed(s.iterations() * n);
 }
 
+inline lib::task<> semaphore_uncontended(state& s) {
+  constexpr int n = 1000;
+  lib::semaphore one{1};
+  for (auto _ : s)
+    for (int i = 0; i != n; ++i) {
+      const auto permit = co_await one.acquire();
+      benchmark::ClobberMemory();
+    }
+  s.SetItemsProcessed(s.iterations() * n);
+}
+
+inline lib::task<int> takes_turns(lib::semaphore& permits, int times) {
+  for (int i = 0; i != times; ++i) {
+    const auto permit = co_await permits.acquire();
+    co_await lib::yield();
+  }
+  co_return 0;
+}
+inline lib::task<> semaphore_contended(state& s) {
+  constexpr int tasks = 100, times = 100;
+  lib::semaphore permits{10};
+  for (auto _ : s) {
+    std::vector<lib::task<int>> all;
+    all.reserve(tasks);
+    for (int i = 0; i != tasks; ++i) all.push_back(takes_turns(permits, times));
+    co_await lib::gather(std::move(all));
+  }
+  s.SetItemsProcessed(s.iterations() * tasks * times);
+}
+
+inline lib::task<int> pushes(lib::queue<int>& q, int n) {
+  for (int i = 0; i != n; ++i) co_await q.push(i);
+  q.close();
+  co_return 0;
+}
+inline lib::task<int> pops(lib::queue<int>& q) {
+  int sum = 0;
+  while (const std::optional<int> v = co_await q.pop()) sum += *v;
+  co_return sum;
+}
+inline lib::task<> queue(state& s) {
+  constexpr int n = 10'000;
+  for (auto _ : s) {
+    lib::queue<int> q{static_cast<std::size_t>(s.range(0))};
+    std::vector<lib::task<int>> both;
+    both.reserve(2);
+    both.push_back(pushes(q, n));
+    both.push_back(pops(q));
+    const std::vector<int> sums = co_await lib::gather(std::move(both));
+    benchmark::DoNotOptimize(sums.back());
+  }
+  s.SetItemsProcessed(s.iterations() * n);
+}
+
 /// Bytes of the heap for one suspended task: its frame, what holds on to it, and what malloc adds. The last child
 /// finds all others suspended.
 template <auto Child>
@@ -109,6 +164,9 @@ inline void add_all() {
   add("yield", run<yield>);
   add("nested_await", run<nested_await>);
   add("one_child", run<one_child>);
+  add("semaphore_uncontended", run<semaphore_uncontended>);
+  add("semaphore_contended", run<semaphore_contended>);
+  add("queue", run<queue>)->Arg(1)->Arg(64);
   add("memory_event", run<memory<waits_for_event>>)->Iterations(1);
   add("memory_timer", run<memory<waits_for_timer>>)->Iterations(1);
   add("sleeps", run<gather<sleeps>>)->Arg(100'000);

@@ -1,4 +1,8 @@
-"""Runs the benchmark programs and prints the tables; called by tests/bench/run, which builds them."""
+"""Runs the benchmark programs and prints the tables; called by tests/bench/run, which builds them.
+
+usage: tables.py check ARGUMENT...    are these arguments of tests/bench/run? says what is wrong, and fails, if not
+       tables.py FOLDER ARGUMENT...   the same arguments, with the folder that the programs were built in
+"""
 
 import datetime
 import json
@@ -6,127 +10,138 @@ import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import textwrap
+from collections import namedtuple
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-BUILD = ROOT / "build" / "bench"
-CXX = os.environ.get("CXX", "g++")
 REPETITIONS = int(os.environ.get("TANDEM_BENCH_REPETITIONS", "5"))
-COMPILE = [CXX, "-std=c++20", "-O0", f"-I{ROOT}/include"]
+PATIENCE = 600  # seconds for one run of one program
 
-# Item of the programs, what it is, how it is measured, and the goal: a ratio to the floor, or a number of its own.
+# Name in the programs, what it is, how it is measured, the goal (`ratio`: at most so many times the floor; `limit`: at
+# most so much), the key of a note, and whose growth it is.
+Item = namedtuple("Item", "name what unit ratio limit note grows", defaults=[None] * 4)
 ITEMS = [
-    ("gather_immediate/10", "gather of 10 children that end at once, a child", "ns", 2.0),
-    ("gather_immediate/1000", "the same of 1,000", "ns", 2.0),
-    ("gather_immediate/100000", "the same of 100,000", "ns", 2.0),
-    ("gather_yielding/10", "gather of 10 children that yield once, a child", "ns", 2.0),
-    ("gather_yielding/1000", "the same of 1,000", "ns", 2.0),
-    ("gather_yielding/100000", "the same of 100,000", "ns", 2.0),
-    ("yield", "yield", "ns", 2.0),
-    ("nested_await", "co_await of a task, ten deep, a level", "ns", 2.0),
-    ("race/2", "race of 2, one ready, the other cancelled", "ns", 2.5),
-    ("race/100", "race of 100, one ready, the others cancelled", "ns", 2.5),
-    ("one_child", "one child awaited", "ns", 2.5),
-    ("spawn_and_join", "one child spawned into a group, joined by its handle", "ns", 2.5),
-    ("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", 1.3),
-    ("due_timer", "wait for an Asio timer that is due", "ns", 1.1),
-    ("echo", "1-byte echo over a socket, both ends", "ns", 1.1),
-    ("memory_event", "memory of a task that waits for an event", "bytes", "≤ 208"),
-    ("memory_timer", "memory of a task that sleeps", "bytes", "≤ 256"),
-    ("schedules", "10,000 shuffled schedules of 20 tasks", "ms", "≤ 1000"),
+    Item("gather_immediate/10", "gather of 10 children that end at once, a child", "ns", ratio=2.0),
+    Item("gather_immediate/1000", "the same of 1,000", "ns", ratio=2.0),
+    Item("gather_immediate/100000", "the same of 100,000", "ns", ratio=2.0),
+    Item("gather_immediate/growth", "the same of 100,000, over that of 10", "×", limit=1.5, note="growth",
+         grows="gather_immediate"),
+    Item("gather_yielding/10", "gather of 10 children that yield once, a child", "ns", ratio=2.0),
+    Item("gather_yielding/1000", "the same of 1,000", "ns", ratio=2.0),
+    Item("gather_yielding/100000", "the same of 100,000", "ns", ratio=2.0),
+    Item("gather_yielding/growth", "the same of 100,000, over that of 10", "×", limit=1.5, note="growth",
+         grows="gather_yielding"),
+    Item("yield", "yield", "ns", ratio=2.0),
+    Item("nested_await", "co_await of a task, ten deep, a level", "ns", ratio=2.0),
+    Item("race/2", "race of 2, one ready, the other cancelled", "ns", ratio=2.5),
+    Item("race/100", "race of 100, one ready, the others cancelled", "ns", ratio=2.5),
+    Item("one_child", "one child awaited", "ns", ratio=2.5),
+    Item("spawn_and_join", "one child spawned into a group, joined by its handle", "ns", ratio=2.5),
+    Item("semaphore_uncontended", "permit of a semaphore taken and given back", "ns", ratio=2.0),
+    Item("semaphore_contended", "100 tasks, 10 permits: taken, one yield, given back", "ns", ratio=2.5),
+    Item("queue/1", "queue of capacity 1, one pushes, one pops, an item", "ns", ratio=3.0),
+    Item("queue/64", "the same of capacity 64", "ns", ratio=2.2),
+    Item("across_threads", "100,000 children to another thread's loop, a child", "ns", ratio=3.0, note="threads"),
+    Item("across_threads_batched", "the same, 1,000 at a time", "ns", ratio=3.0, note="threads"),
+    Item("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", ratio=1.3),
+    Item("due_timer", "wait for an Asio timer that is due", "ns", ratio=1.1, note="callback"),
+    Item("echo", "1-byte echo over a socket, both ends", "ns", ratio=1.1, note="callback"),
+    Item("memory_event", "memory of a task that waits for an event", "bytes", limit=208, note="memory"),
+    Item("memory_timer", "memory of a task that sleeps", "bytes", limit=256, note="memory"),
+    Item("schedules", "10,000 shuffled schedules of 20 tasks", "ms", limit=1000),
 ]
 OPERATIONS_PER_ROW = {"sleeps/100000": 100_000}
+NOTES = {
+    "cold": "These run an item once, in a new process, and all of it counts. The native programs repeat an item until "
+            "it takes 0.1 s, and only the last round counts: they are warm by then.",
+    "growth": "What a child costs among 100,000 over what it costs among 10. The floor grows too: its frames no longer "
+              "fit into the caches. The goal is for tandem's own factor.",
+    "threads": "Children that end at once, made here and run there. Each is sent by itself, `on(context, child())`, "
+               "and its end comes back by itself; or 1,000 go together, in a task that gathers them, and so do their "
+               "ends.",
+    "callback": "The floor here is Asio with plain callbacks.",
+    "memory": "Three measures, comparable within themselves only. tandem, floor, Asio: what malloc has in use for each "
+              "of 100,000 tasks, its own share included. Python: growth of the resident set by each of 50,000. Go: "
+              "what the runtime took from the system for each of 100,000.",
+}
+COLD = ("asyncio", "uvloop", "Go")
+ESSENTIAL = ("tandem", "floor")
+
+
+class Broken(Exception):
+    """A program that cannot be run or gives nothing usable; says how."""
 
 
 def run(command, **more):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **more).stdout
+    try:
+        p = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, **more)
+    except OSError as e:
+        raise Broken(f"{command[0]} cannot be run: {e.strerror}") from e
+    except subprocess.TimeoutExpired as e:
+        raise Broken(f"not done after {PATIENCE} s") from e
+    if p.returncode != 0:
+        how = f"exit status {p.returncode}" if p.returncode > 0 else signal.Signals(-p.returncode).name
+        words = p.stderr.strip().splitlines()
+        raise Broken(f"{how}, {words[-1].strip()}" if words else how)
+    return p.stdout
 
 
 def first_line(command):
     try:
         return run(command).splitlines()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
+    except (Broken, IndexError):
         return None
 
 
-def in_unit(seconds_or_bytes, item, unit):
-    if unit == "bytes":
-        return seconds_or_bytes
-    return seconds_or_bytes * {"ns": 1e9, "ms": 1e3}[unit] * OPERATIONS_PER_ROW.get(item, 1)
+class Build:
+    """A folder with the programs, and what CMake noted there: the compiler, its options, where the headers are."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder).resolve()
+        noted = (self.folder / "bench" / "compiler.txt").read_text().splitlines()
+        self.compiler, self.options, *flags = noted
+        self.include_flags = [f for f in flags if f]
+
+    def program(self, name):
+        return self.folder / "bench" / name
+
+    def asio_version(self):
+        macro = run([self.compiler, "-std=c++20", *self.include_flags, "-E", "-x", "c++", "-"],
+                    input="#include <asio/version.hpp>\nASIO_VERSION\n")
+        number = int(macro.split()[-1])
+        return f"{number // 100000}.{number // 100 % 1000}.{number % 100}"
+
+    def setting(self):
+        # g++ gives the name that it was called by.
+        compiler = re.sub(r"^\S+ (?=\()", "g++ ", first_line([self.compiler, "--version"]) or self.compiler)
+        cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        return {
+            "date": datetime.date.today().isoformat(),
+            "compiler": f"{compiler}, {self.options}",
+            "Asio": self.asio_version(),
+            "system": f"{first_line(['sh', '-c', '. /etc/os-release; echo $PRETTY_NAME'])}, {platform.machine()}",
+            "processor": f"{os.cpu_count()} × {cpu[1] if cpu else platform.processor()}",
+        }
+
+    def write_json(self, name, what):
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n")
+        print(f"written: {path.relative_to(ROOT)}\n")
 
 
-# --- Programs: name -> function(item) that gives seconds an operation (or bytes), or None ------------------------------
+def filled(text):
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
-def native(program):
-    def measure(item):
-        out = run([BUILD / "bench" / program, f"--benchmark_filter=^{item}(/iterations:1)?(/real_time)?$",
-                   "--benchmark_format=json", "--benchmark_min_time=0.1"])
-        found = json.loads(out)["benchmarks"] if out.strip() else []
-        if not found:
-            return None
-        b = found[0]
-        if "bytes" in b:
-            return b["bytes"]
-        if "items_per_second" in b:
-            return 1 / b["items_per_second"]
-        return b["real_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[b["time_unit"]]
-    return measure
-
-
-def script(*command):
-    return lambda item: json.loads(run([*command, item]))
-
-
-def find_peers():
-    """Programs and what to call them, those that are not installed left out."""
-    versions = {"asio": None}
-    programs = {"floor": native("floor"), "tandem": native("tandem"), "asio": native("asio")}
-    python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-    items = HERE / "peers" / "asyncio_items.py"
-    programs["asyncio"] = script(python, items, "asyncio")
-    versions["asyncio"] = first_line([python, "--version"])
-    uvloop = first_line([python, "-c", "import uvloop; print('uvloop', uvloop.__version__)"])
-    if uvloop:
-        programs["uvloop"] = script(python, items, "uvloop")
-        versions["uvloop"] = uvloop
-    if shutil.which("go"):
-        program = BUILD / "bench" / "go_items"
-        run(["go", "build", "-o", program, HERE / "peers" / "items.go"], env={**os.environ, "GOCACHE": str(BUILD / "go")})
-        programs["Go"] = script(program)
-        versions["Go"] = first_line(["go", "version"])
-    return programs, versions
-
-
-def asio_version():
-    macro = run([CXX, "-std=c++20", "-E", "-x", "c++", "-"], input="#include <asio/version.hpp>\nASIO_VERSION\n")
-    number = int(macro.split()[-1])
-    return f"{number // 100000}.{number // 100 % 1000}.{number % 100}"
-
-
-def setting():
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "date": datetime.date.today().isoformat(),
-        "compiler": first_line([CXX, "--version"]) + ", -O2 -DNDEBUG",
-        "Asio": asio_version(),
-        "system": f"{first_line(['sh', '-c', '. /etc/os-release; echo $PRETTY_NAME'])}, {platform.machine()}",
-        "processor": f"{os.cpu_count()} × {cpu[1] if cpu else platform.processor()}",
-    }
-
-
-def print_setting(s):
-    print(", ".join(str(v) for v in s.values()))
-
-
-def write_json(name, what):
-    path = BUILD / f"{name}.json"
-    path.write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n")
-    print(f"written: {path.relative_to(ROOT)}\n")
+def said(setting):
+    return (f"{setting['compiler']}, Asio {setting['Asio']}, {setting['system']}, {setting['processor']}"
+            + "".join(f", {v}" for v in setting.get("versions", {}).values() if v))
 
 
 def print_table(head, rows):
@@ -141,52 +156,205 @@ def number(x):
     return "–" if x is None else f"{x:,.2f}" if x < 10 else f"{x:,.1f}" if x < 100 else f"{x:,.0f}"
 
 
-# --- Times -------------------------------------------------------------------------------------------------------------
+# --- Times: programs --------------------------------------------------------------------------------------------------
+# name -> function(item) that gives seconds an operation, or bytes, or None for an item that the program does not have
 
 
-def verdict(goal, ratio, own):
-    if isinstance(goal, str):
-        return goal, own <= float(goal.lstrip("≤ "))
-    return f"≤ {goal} ×", ratio <= goal
+def native(path):
+    def measure(item):
+        out = run([path, f"--benchmark_filter=^{item}(/iterations:1)?(/real_time)?$", "--benchmark_format=json",
+                   "--benchmark_min_time=0.1"])
+        found = json.loads(out)["benchmarks"] if out.strip() else []
+        if not found:
+            return None
+        b = found[0]
+        if b.get("error_occurred"):
+            raise Broken(b.get("error_message", "it reports an error"))
+        if "bytes" in b:
+            return b["bytes"]
+        if "items_per_second" in b:
+            return 1 / b["items_per_second"]
+        return b["real_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[b["time_unit"]]
+    return measure
 
 
-def times(wanted):
-    programs, versions = find_peers()
-    unknown = [w for w in wanted if w not in [i[0] for i in ITEMS]]
-    if unknown:
-        sys.exit(f"no such item: {', '.join(unknown)}; there are {', '.join(i[0] for i in ITEMS)}")
-    chosen = [i for i in ITEMS if not wanted or i[0] in wanted]
-    seen = {(item, p): [] for item, *_ in chosen for p in programs}
+def script(*command):
+    return lambda item: json.loads(run([*command, item]))
+
+
+def never(why):
+    def measure(item):
+        raise Broken(why)
+    return measure
+
+
+def find_programs(build):
+    """Programs and what to call them, those that are not installed left out."""
+    programs = {p: native(build.program(p)) for p in ("tandem", "floor", "asio")}
+    versions = {}
+    python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+    items = HERE / "peers" / "asyncio_items.py"
+    programs["asyncio"] = script(python, items, "asyncio")
+    versions["asyncio"] = first_line([python, "--version"])
+    uvloop = first_line([python, "-c", "import uvloop; print('uvloop', uvloop.__version__)"])
+    if uvloop:
+        programs["uvloop"] = script(python, items, "uvloop")
+        versions["uvloop"] = uvloop
+    if shutil.which("go"):
+        program = build.program("go_items")
+        try:
+            run(["go", "build", "-o", program, HERE / "peers" / "items.go"],
+                env={**os.environ, "GOCACHE": str(build.folder / "go")})
+            programs["Go"] = script(program)
+        except Broken as e:
+            programs["Go"] = never(f"peers/items.go does not build: {e}")
+        versions["Go"] = (first_line(["go", "version"]) or "Go").removeprefix("go version ")
+    return programs, versions
+
+
+def measured(measure, item):
+    """In the unit of the item, or None."""
+    try:
+        value = measure(item.name)
+    except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as e:  # what it printed is no result
+        raise Broken(f"what it prints cannot be read: {type(e).__name__}: {e}") from e
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise Broken(f"it measures {value!r}")
+    if item.unit == "bytes":
+        return value
+    return value * {"ns": 1e9, "ms": 1e3}[item.unit] * OPERATIONS_PER_ROW.get(item.name, 1)
+
+
+# --- Times: the table -------------------------------------------------------------------------------------------------
+
+
+def chosen_items(wanted):
+    """By their names, or by what is before the slash. Of growth, only that of items that are there."""
+    chosen = [i for i in ITEMS if not wanted or i.name in wanted or i.name.split("/")[0] in wanted]
+    names = {i.name for i in chosen}
+    return [i for i in chosen if not i.grows or {f"{i.grows}/10", f"{i.grows}/100000"} <= names]
+
+
+def measure_all(programs, items):
+    """Item and program -> values; and item and program -> what is wrong with it."""
+    seen = {(i.name, p): [] for i in items for p in programs}
+    broken = {}
     for n in range(REPETITIONS):
-        for item, _, unit, _ in chosen:
+        for item in (i for i in items if not i.grows):
             for p, measure in programs.items():
-                value = measure(item)
+                if (item.name, p) in broken:
+                    continue
+                try:
+                    value = measured(measure, item)
+                except Broken as e:
+                    if p in ESSENTIAL:
+                        sys.exit(f"{p} is broken, at {item.name}: {e}")
+                    broken[item.name, p] = str(e)
+                    seen[item.name, p].clear()
+                    continue
                 if value is not None:
-                    seen[item, p].append(in_unit(value, item, unit))
+                    seen[item.name, p].append(value)
         print(f"repetition {n + 1} of {REPETITIONS}", file=sys.stderr)
-
-    rows, result, all_reached = [], [], True
-    for item, what, unit, goal in chosen:
-        v = {p: seen[item, p] for p in programs}
-        median = {p: statistics.median(v[p]) if v[p] else None for p in programs}
-        ratios = sorted(t / f for t, f in zip(v["tandem"], v["floor"]))  # of the same repetition
-        ratio = statistics.median(ratios) if ratios else None
-        text, reached = verdict(goal, ratio, median["tandem"])
-        all_reached &= reached
-        spread = f"{ratio:.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})" if ratios else "–"
-        rows.append([what, unit, number(median["tandem"]), number(median["floor"]), spread,
-                     text, "✓" if reached else "✗", *(number(median[p]) for p in list(programs)[2:])])
-        result.append({"item": item, "what": what, "unit": unit, "goal": text, "reached": reached, "ratio": ratio,
-                       "median": median, "minimum": {p: min(v[p]) if v[p] else None for p in programs}, "all": v})
-    s = setting()
-    print_setting({**s, **{k: x for k, x in versions.items() if x}})
-    print(f"medians of {REPETITIONS} interleaved repetitions; the ratio is tandem to floor, its range in brackets\n")
-    print_table(["", "unit", "tandem", "floor", "ratio", "goal", "", *list(programs)[2:]], rows)
-    write_json("times", {**s, "versions": versions, "repetitions": REPETITIONS, "items": result})
-    return all_reached
+    for item in (i for i in items if i.grows):
+        for p in programs:
+            few, many = seen[f"{item.grows}/10", p], seen[f"{item.grows}/100000", p]
+            seen[item.name, p] = [m / f for f, m in zip(few, many)]
+    return seen, broken
 
 
-# --- Instructions ------------------------------------------------------------------------------------------------------
+def row_of(item, values):
+    """What there is to say about an item, for the tables and the JSON."""
+    median = {p: statistics.median(v) if v else None for p, v in values.items()}
+    ratios = sorted(t / f for t, f in zip(values["tandem"], values["floor"]))  # of the same repetition
+    ratio = statistics.median(ratios) if ratios else None
+    own = ratio if item.ratio else median["tandem"]
+    return {"item": item.name, "what": item.what, "unit": item.unit, "note": item.note,
+            "goal": f"≤ {item.ratio} ×" if item.ratio else f"≤ {item.limit:,}",
+            "reached": None if own is None else own <= (item.ratio or item.limit),
+            "ratio": ratio, "ratio_range": [ratios[0], ratios[-1]] if ratios else None,
+            "median": median, "minimum": {p: min(v) if v else None for p, v in values.items()}, "all": values}
+
+
+def remarks_on(rows, broken):
+    """Sentences for below the table."""
+    for row in rows:
+        if row["reached"] is None:
+            lacking = [p for p in ESSENTIAL if row["median"][p] is None]
+            yield f"{row['item']}: {' and '.join(lacking)} {'do' if len(lacking) > 1 else 'does'} not have it."
+        floor = row["median"]["floor"]
+        if row["note"] == "growth" and floor is not None and floor > 1.5:
+            yield (f"{row['item'].split('/')[0]}: the floor itself exceeds 1.5 on this machine, a child costs it "
+                   f"{floor:.2f} times as much among 100,000 as among 10.")
+    by_cause = {}
+    for (item, p), why in broken.items():
+        by_cause.setdefault((p, why), []).append(item)
+    for (p, why), items in by_cause.items():
+        yield f"{p} is broken, at {', '.join(items)}: {why}."
+
+
+def table_of(run, with_ranges):
+    """Head, rows and notes."""
+    peers = [p for p in run["rows"][0]["median"] if p not in ESSENTIAL]
+    used = (["cold"] if any(p in COLD for p in peers) else []) + [r["note"] for r in run["rows"] if r["note"]]
+    marks = {key: "¹²³⁴⁵⁶⁷⁸⁹"[n] for n, key in enumerate(dict.fromkeys(used))}
+
+    def marked(text, key):
+        return f"{text} {marks[key]}" if key else text
+
+    rows = []
+    for r in run["rows"]:
+        ratio = number(r["ratio"])
+        if with_ranges and r["ratio"] is not None:
+            ratio += f" ({number(r['ratio_range'][0])}–{number(r['ratio_range'][1])})"
+        rows.append([marked(r["what"], r["note"]), r["unit"], *(number(r["median"][p]) for p in ESSENTIAL), ratio,
+                     r["goal"], {True: "✓", False: "✗", None: "–"}[r["reached"]],
+                     *(number(r["median"][p]) for p in peers)])
+    names = {"asio": "Asio"}
+    head = ["", "unit", "tandem", "floor", "ratio", "goal", "reached",
+            *(marked(names.get(p, p), "cold" if p in COLD else None) for p in peers)]
+    return head, rows, [f"{mark} {NOTES[key]}" for key, mark in marks.items()]
+
+
+def times(build, wanted):
+    programs, versions = find_programs(build)
+    items = chosen_items(wanted)
+    seen, broken = measure_all(programs, items)
+    rows = [row_of(i, {p: seen[i.name, p] for p in programs}) for i in items]
+    result = {**build.setting(), "versions": versions, "repetitions": REPETITIONS, "rows": rows,
+              "remarks": list(remarks_on(rows, broken))}
+    head, lines, notes = table_of(result, with_ranges=True)
+    print(filled(f"{result['date']}, {said(result)}"))
+    print(f"medians of {REPETITIONS} interleaved repetitions, wall time; the ratio is tandem to floor, its range in "
+          "brackets\n")
+    print_table(head, lines)
+    print()
+    for sentence in [*notes, *result["remarks"]]:
+        print(filled(sentence))
+    build.write_json("times_of_some" if wanted else "times", result)
+    return all(r["reached"] for r in rows)
+
+
+def readme(build):
+    """What README.md says about a run, as it stands there."""
+    path = build.folder / "times.json"
+    if not path.exists():
+        sys.exit(f"there is no {path.relative_to(ROOT)}: tests/bench/run times writes it")
+    result = json.loads(path.read_text())
+    head, rows, notes = table_of(result, with_ranges=False)
+    print(filled(f"Medians of {result['repetitions']} interleaved repetitions of `tests/bench/run times` on "
+                 f"{result['date']}, wall time: {said(result)}."))
+    print()
+    print("| " + " | ".join(head).strip() + " |")
+    print("|---|---|" + "--:|" * (len(head) - 2))
+    for r in rows:
+        print("| " + " | ".join(r) + " |")
+    for sentence in [*notes, *result["remarks"]]:
+        print("\n" + filled(sentence))
+
+
+# --- Instructions -----------------------------------------------------------------------------------------------------
 
 # Item, iterations, operations an iteration.
 COUNTED = [
@@ -200,81 +368,118 @@ COUNTED = [
     ("race/100", 20, 1),
     ("one_child", 5, 1_000),
     ("spawn_and_join", 5, 1_000),
+    ("semaphore_uncontended", 5, 1_000),
+    ("semaphore_contended", 2, 10_000),
+    ("queue/1", 2, 10_000),
+    ("queue/64", 2, 10_000),
     ("due_timer", 2, 1_000),
     ("echo", 2, 1_000),
 ]
 COUNTS = HERE / "instructions.txt"
+MARGIN = 5  # percent by which a count may differ from the one that is noted
 
 
-def instructions_of(program, item, iterations):
+def instructions_of(build, program, item, iterations):
     """All that the process executes; what two runs of different length differ by is the item's."""
-    log = BUILD / "callgrind.log"
+    log = build.folder / "callgrind.log"
     run(["setarch", "-R", "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}",
-         BUILD / "bench" / program, f"--benchmark_filter=^{item}(/iterations:[0-9]+)?(/real_time)?$"],
+         build.program(program), f"--benchmark_filter=^{item}(/iterations:[0-9]+)?(/real_time)?$"],
         env={**os.environ, "TANDEM_BENCH_ITERATIONS": str(iterations)})
     return int(re.search(r"Collected : (\d+)", log.read_text())[1])
 
 
 def read_counts():
+    """For what they were counted; item -> counts of tandem and floor."""
     if not COUNTS.exists():
         return None, {}
     lines = COUNTS.read_text().splitlines()
-    old = {}
+    noted = {}
     for line in lines:
         if m := re.match(r"(\S+) +(\d+) +(\d+)", line):
-            old[m[1]] = float(m[2])
-    return lines[0].removeprefix("# "), old
+            noted[m[1]] = {"tandem": float(m[2]), "floor": float(m[3])}
+    return lines[0].removeprefix("# "), noted
 
 
-def count_instructions(update):
-    s = setting()
+def differences(counted, noted):
+    """Sentences about counts that are not what is noted. A gain counts as well: as long as it is not noted, a later
+    loss of as much goes unseen."""
+    change = {(item, p): (count[p] / noted[item][p] - 1) * 100
+              for item, count in counted.items() if item in noted for p in ESSENTIAL}
+
+    def those(p, differs):
+        return ", ".join(f"{item} ({c:+.1f} %)" for (item, q), c in change.items() if p == q and differs(c))
+
+    if worse := those("tandem", lambda c: c > MARGIN):
+        yield f"Over {MARGIN} % more instructions than noted: {worse}."
+    if better := those("tandem", lambda c: c < -MARGIN):
+        yield f"Over {MARGIN} % fewer instructions than noted, a gain that is not noted yet: {better}."
+    if moved := those("floor", lambda c: abs(c) > MARGIN):
+        yield f"The floor has moved by over {MARGIN} %: {moved}."
+    if new := ", ".join(item for item in counted if item not in noted):
+        yield f"Not noted yet: {new}."
+
+
+def count_instructions(build, update):
+    s = build.setting()
     here = f"{s['compiler']}, Asio {s['Asio']}, {s['system']}"
-    made_with, old = read_counts()
-    if made_with != here and not update:
-        sys.exit(f"tests/bench/instructions.txt is for {made_with}, and this is {here}: nothing to compare with; "
-                 "--update writes it anew")
+    made_with, noted = read_counts()
     if made_with != here:
-        old = {}
-    rows, lines, worse, result = [], [], [], []
+        noted = {}
+    counted = {}
     for item, iterations, operations in COUNTED:
-        count = {p: (instructions_of(p, item, 2 * iterations) - instructions_of(p, item, iterations)) /
-                    (iterations * operations) for p in ("tandem", "floor")}
-        if min(count.values()) <= 0:
+        try:
+            counted[item] = {p: (instructions_of(build, p, item, 2 * iterations) -
+                                 instructions_of(build, p, item, iterations)) / (iterations * operations)
+                             for p in ESSENTIAL}
+        except Broken as e:
+            sys.exit(f"{item} cannot be counted: {e}")
+        if min(counted[item].values()) <= 0:
             sys.exit(f"{item}: nothing was counted; is it still an item of both programs?")
-        before = old.get(item)
-        change = (count["tandem"] / before - 1) * 100 if before else None
-        if change is not None and change > 5:
-            worse.append(item)
-        rows.append([item, f"{count['tandem']:.0f}", f"{count['floor']:.0f}", f"{count['tandem'] / count['floor']:.2f}",
-                     "–" if change is None else f"{change:+.1f} %"])
-        lines.append(f"{item:26}{count['tandem']:8.0f}{count['floor']:8.0f}")
-        result.append({"item": item, **count, "before": before})
-    print_setting(s)
+
+    def change(item):
+        return f"{(counted[item]['tandem'] / noted[item]['tandem'] - 1) * 100:+.1f} %" if item in noted else "–"
+
+    print(filled(f"{s['date']}, {said(s)}"))
     print("instructions an operation; the change is to tests/bench/instructions.txt\n")
-    print_table(["", "tandem", "floor", "ratio", "change"], rows)
-    write_json("instructions", {**s, "items": result})
+    print_table(["", "tandem", "floor", "ratio", "change"],
+                [[item, f"{c['tandem']:.0f}", f"{c['floor']:.0f}", f"{c['tandem'] / c['floor']:.2f}", change(item)]
+                 for item, c in counted.items()])
+    build.write_json("instructions", {**s, "items": [{"item": item, **c, "noted": noted.get(item)}
+                                                     for item, c in counted.items()]})
     if update:
+        lines = [f"{item:26}{c['tandem']:8.0f}{c['floor']:8.0f}" for item, c in counted.items()]
         COUNTS.write_text(f"# {here}\n# item, instructions an operation: tandem, floor\n" + "\n".join(lines) + "\n")
         print(f"written: {COUNTS.relative_to(ROOT)}")
         return True
-    if worse:
-        print(f"over 5 % worse than tests/bench/instructions.txt: {', '.join(worse)}")
-    return not worse
+    if made_with != here:
+        sentences = [f"tests/bench/instructions.txt is for {made_with}, and this is {here}: nothing to compare with."]
+    else:
+        sentences = list(differences(counted, noted))
+    for sentence in sentences:
+        print(filled(sentence))
+    if sentences:
+        print("If this is meant: tests/bench/run instructions --update, and commit tests/bench/instructions.txt.\n")
+    return not sentences
 
 
-# --- Compiling ---------------------------------------------------------------------------------------------------------
+# --- Compiling --------------------------------------------------------------------------------------------------------
 
 
-def compile_cost(source, *more):
+def compile_command(build):
+    return [build.compiler, "-std=c++20", "-O0", f"-I{ROOT}/include", *build.include_flags]
+
+
+def compile_cost(build, source):
     """Seconds of processor time and peak megabytes."""
-    process = subprocess.Popen([*COMPILE, *more, "-c", source, "-o", "/dev/null"])
+    process = subprocess.Popen([*compile_command(build), "-c", source, "-o", "/dev/null"])
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
-        sys.exit(f"{source} does not compile")
+        raise Broken(f"{source.name} does not compile; the compiler's words are above")
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
-def best(costs):
+def least_cost(build, source, repetitions):
+    costs = [compile_cost(build, source) for _ in range(repetitions)]
     return min(c[0] for c in costs), min(c[1] for c in costs)
 
 
@@ -283,48 +488,99 @@ def code_lines(path):
     return sum(1 for line in text.splitlines() if line.strip() and not line.strip().startswith("//"))
 
 
-def closure(header):
+def closure(build, header):
     """Our own files that a header brings along, itself included."""
-    out = run([*COMPILE, "-MM", header])
+    out = run([*compile_command(build), "-MM", header])
     return sorted({Path(f).resolve() for f in out.replace("\\\n", " ").split() if "/include/tandem/" in f})
 
 
-def compiling():
-    s = setting()
-    hellos = {p: best([compile_cost(HERE / "compile" / f"{p}.cpp") for _ in range(REPETITIONS)])
-              for p in ("tandem", "floor", "asio")}
-    seconds = hellos["tandem"][0] / hellos["floor"][0]
-    memory = hellos["tandem"][1] / hellos["floor"][1]
+def compiling(build):
+    s = build.setting()
+    hellos, remarks = {}, []
+    for p in ("tandem", "floor", "asio"):
+        try:
+            hellos[p] = least_cost(build, HERE / "compile" / f"{p}.cpp", REPETITIONS)
+        except Broken as e:
+            if p in ESSENTIAL:
+                sys.exit(f"tests/bench/compile/{e}")
+            hellos[p] = None
+            remarks.append(f"tests/bench/compile/{e}.")
+    seconds, memory = (hellos["tandem"][i] / hellos["floor"][i] for i in range(2))
     reached = seconds <= 1.3 and memory <= 1.3
+
     headers = []
-    empty = BUILD / "empty.cpp"
+    lone = build.folder / "lone_header.cpp"
     for header in sorted((ROOT / "include" / "tandem").glob("*.hpp")):
-        empty.write_text(f"#include <tandem/{header.name}>\n")
-        cost = best([compile_cost(empty) for _ in range(3)])
-        files = closure(header)
+        lone.write_text(f"#include <tandem/{header.name}>\n")
+        try:
+            cost = least_cost(build, lone, 3)
+            files = closure(build, header)
+        except Broken:
+            sys.exit(f"include/tandem/{header.name} does not compile alone; the compiler's words are above")
         headers.append([header.name, f"{cost[0]:.2f}", f"{cost[1]:.0f}", str(code_lines(header)), str(len(files)),
                         str(sum(code_lines(f) for f in files))])
-    print_setting(s)
+
+    def cells(cost):
+        return [f"{cost[0]:.2f}", f"{cost[1]:.0f}"] if cost else ["–", "–"]
+
+    print(filled(f"{s['date']}, {said(s)}"))
     print(f"-O0, processor time; least of {REPETITIONS}\n")
     print_table(["a hello", "seconds", "MB"],
-                [["that gathers and sleeps: tandem", f"{hellos['tandem'][0]:.2f}", f"{hellos['tandem'][1]:.0f}"],
-                 ["the same with Asio's coroutines", f"{hellos['asio'][0]:.2f}", f"{hellos['asio'][1]:.0f}"],
-                 ["floor: posts a lambda, waits for a timer", f"{hellos['floor'][0]:.2f}", f"{hellos['floor'][1]:.0f}"]])
-    print(f"tandem to floor: {seconds:.2f} × the time, {memory:.2f} × the memory; goal ≤ 1.3 × {'✓' if reached else '✗'}\n")
+                [["that gathers and sleeps: tandem", *cells(hellos["tandem"])],
+                 ["the same with Asio's coroutines", *cells(hellos["asio"])],
+                 ["floor: posts a lambda, waits for a timer", *cells(hellos["floor"])]])
+    for sentence in remarks:
+        print(sentence)
+    print(f"tandem to floor: {seconds:.2f} × the time, {memory:.2f} × the memory; goal ≤ 1.3 × "
+          f"{'✓' if reached else '✗'}\n")
     print_table(["header", "seconds", "MB", "code lines", "files with its needs", "their code lines"], headers)
-    write_json("compile", {**s, "hello": hellos, "headers": headers})
+    build.write_json("compile", {**s, "hello": hellos, "headers": headers, "remarks": remarks})
     return reached
 
 
-def main():
-    what, *more = sys.argv[1:] or ["all"]
-    if what == "instructions":
-        sys.exit(not count_instructions("--update" in more))
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+def check(arguments):
+    what, *more = arguments or ["all"]
     if what == "times":
-        sys.exit(not times(more))
-    if what == "compile":
-        sys.exit(not compiling())
-    sys.exit(not all([times([]), count_instructions(False), compiling()]))
+        known = {i.name for i in ITEMS} | {i.name.split("/")[0] for i in ITEMS}
+        if unknown := [w for w in more if w not in known]:
+            return f"no such item: {', '.join(unknown)}; there are {', '.join(i.name for i in ITEMS)}"
+        if not chosen_items(more):
+            return f"{', '.join(more)} is worked out from its family: name that, {more[0].split('/')[0]}"
+    elif what == "instructions":
+        if more not in ([], ["--update"]):
+            return f"instructions takes --update or nothing, not {' '.join(more)}"
+    elif what not in ("all", "compile", "readme"):
+        return f"no such table: {what}"
+    elif more:
+        return f"{what} takes no arguments, and there is {' '.join(more)}"
+    return None
+
+
+def main():
+    where, *arguments = sys.argv[1:]
+    if wrong := check(arguments):
+        sys.exit(f"tests/bench/run: {wrong}")
+    if where == "check":
+        return
+    what, *more = arguments or ["all"]
+    try:
+        build = Build(where)
+        if what == "readme":
+            return readme(build)
+        if what == "times":
+            reached = times(build, more)
+        elif what == "instructions":
+            reached = count_instructions(build, "--update" in more)
+        elif what == "compile":
+            reached = compiling(build)
+        else:
+            reached = all([times(build, []), count_instructions(build, False), compiling(build)])
+    except Broken as e:
+        sys.exit(f"tests/bench/run: {e}")
+    sys.exit(not reached)
 
 
 main()

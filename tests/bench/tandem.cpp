@@ -3,7 +3,6 @@
 #include <tandem/tandem.hpp>
 
 namespace lib = tandem;
-#include "event.hpp"
 #include "items.hpp"
 #include "sockets.hpp"
 
@@ -100,5 +99,6 @@ int main(int argc, char** argv) {
   items::add("due_timer", items::run<due_timer>);
   items::add("echo", items::run<echo>);
   items::add("schedules", schedules)->Unit(benchmark::kMillisecond);
+  add_thread_items();
   return items::run_chosen(argc, argv);
 }

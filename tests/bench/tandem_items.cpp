@@ -3,7 +3,6 @@
 #include <tandem/tandem.hpp>
 
 namespace lib = tandem;
-#include "event.hpp"
 #include "items.hpp"
 
 void add_shared_items() { items::add_all(); }

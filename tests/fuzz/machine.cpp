@@ -230,10 +230,13 @@ class mark : counted {
     if (failures_.empty()) {
       const bool is_late = code == late && (node_.what == kind::timeout || node_.what == kind::deadline);
       check(!is_late || (world_.now() >= due && some_stopped_), "timed_out is not thrown before its time");
-      check(is_late || node_.what == kind::fail, "a failure comes from where it was thrown");
-    } else if (!node_.gives_outcomes()) {
-      check(code == group_of(failures_), "a scope throws the failures of its children");
-      check_order(e);
+      check(is_late || node_.what == kind::fail || node_.is_a_tree(), "a failure comes from where it was thrown");
+    } else if (!node_.gives_outcomes() && !node_.is_a_tree()) {
+      std::vector<std::uint32_t> thrown = failures_;
+      if (node_.is_first_successful())  // those before a stop no longer count
+        while (thrown.size() > 1 && code != group_of(thrown)) thrown.erase(thrown.begin());
+      check(code == group_of(thrown), "a scope throws the failures of its children");
+      check_order(e, thrown);
     }
   }
   /// Of the function of a fan-out. It counts like a child's.
@@ -262,14 +265,16 @@ class mark : counted {
     if (world_.closing) return check(h == how::stopped, "no coroutine is resumed while the context goes");
     check(h != how::stopped || !to_its_end_, "a shielded child, or a clean-up, runs to its end");
     const kind k = node_.what;
-    const bool passes_over_failures = node_.gives_outcomes() || (node_.is_first_successful() && values_ != 0);
+    const bool passes_over_failures =
+        node_.gives_outcomes() || (node_.is_first_successful() && (values_ != 0 || h == how::stopped));
     if (!failures_.empty() && !passes_over_failures)
       check(h == how::failed || (h == how::value && k == kind::try_catch), "no failure vanishes");
     if (some_stopped_) check(h != how::value || node_.stops_children(), "no value comes from a stopped child");
     if (node_.races()) {
       const unsigned given = h == how::value && !leaf_won;
       check(discarded_ + given == values_, "a race gives one value and discards the others");
-      check(h != how::stopped || (values_ == 0 && failures_.empty()), "a race that has something to give gives it");
+      const bool has_failed = !failures_.empty() && !node_.is_first_successful();
+      check(h != how::stopped || (values_ == 0 && !has_failed), "a race that has something to give gives it");
     }
     if (k == kind::finally || k == kind::shield) check(shielded_ == 1, "what is shielded, or a clean-up, runs once");
     if (k == kind::with_resource) check(shielded_ == acquired_, "what was acquired is released once");
@@ -285,12 +290,12 @@ class mark : counted {
     values_ += last_ == how::value;
     if (last_ == how::failed) failures_.push_back(child.code_);
   }
-  void check_order(const std::exception_ptr& e) const {
-    if (failures_.size() == 1) return;
+  static void check_order(const std::exception_ptr& e, const std::vector<std::uint32_t>& failures) {
+    if (failures.size() == 1) return;
     try {
       std::rethrow_exception(e);
     } catch (const tandem::exception_group& g) {
-      check(codes_of(g) == failures_, "failures are in the order in which they happened");
+      check(codes_of(g) == failures, "failures are in the order in which they happened");
     } catch (...) {
       broken("several failures are a group");
     }

@@ -34,6 +34,7 @@ struct result {
   bool waited = false;  // it did not end at once
   bool exact = true;    // the order of events of one instant does not matter
   long strays = 0;      // the end of what only the tree waits for
+  std::vector<std::uint32_t> failures_of_strays;  // which the tree ends with
   std::vector<entry> log;
   bool operator==(const result&) const = default;
 };
@@ -56,7 +57,7 @@ class model {
 
  private:
   static result ends(how h, std::uint32_t code, long t, bool waited = false) {
-    return {h, code, t, waited, true, 0, {}};
+    return {h, code, t, waited, true, 0, {}, {}};
   }
 
   /// A wait from `t` to `due`; `due == t` is one turn of the others.
@@ -72,6 +73,10 @@ class model {
     r.at = std::max(r.at, std::exchange(r.strays, 0));
     // The frame of a stopped root goes after all others of the tree.
     if (r.end == how::stopped && !r.log.empty()) r.log.back().at = r.at;
+    std::vector<std::uint32_t> failures = std::exchange(r.failures_of_strays, {});
+    if (failures.empty()) return r;
+    if (r.end == how::failed) failures.push_back(r.code);
+    r.end = how::failed, r.code = group_of(failures);
     return r;
   }
   /// `r` with what happened beside it.
@@ -79,6 +84,8 @@ class model {
     r.log.insert(r.log.end(), other.log.begin(), other.log.end());
     r.exact &= other.exact;
     r.strays = std::max(r.strays, other.strays);
+    r.failures_of_strays.insert(r.failures_of_strays.end(), other.failures_of_strays.begin(),
+                                other.failures_of_strays.end());
     return r;
   }
   /// `next` after `r`, which has a value.
@@ -98,7 +105,7 @@ class model {
   }
 
   result eval(const node& n, long t, stop_at s) {
-    if (++steps_ > 20'000) return {how::value, 0, t, false, false, 0, {}};  // too long to tell
+    if (++steps_ > 20'000) return {how::value, 0, t, false, false, 0, {}, {}};  // too long to tell
     result r = act(n, t, s);
     r.log.push_back({n.number, false, r.end, r.code, r.at});
     return r;
@@ -421,8 +428,16 @@ class model {
       if (leaf_wins) out.at = due;
       out.waited = leaf.waited;
     }
-    const auto failures = arms.join(out);
+    auto failures = arms.join(out);
     const bool decided = winner != none || leaf_wins;
+    if (!decided && s.at <= out.at) {  // failures before the stop no longer count
+      failures.clear();
+      for (const child_run& k : arms.runs) {
+        if (k.r.end != how::failed || k.r.at < s.at) continue;
+        failures.push_back(k.r.code);
+        if (k.r.at == s.at) out.exact = false;
+      }
+    }
     if (!decided || (!failures.empty() && !first_value)) return ends_in(std::move(out), failures);
     const std::size_t index = leaf_wins ? 1 : has_leaf && winner == 1 ? 2 : winner;
     out.code = mix(mix(out.code, static_cast<std::uint32_t>(index)), leaf_wins ? 0 : arms.runs[winner].r.code);
@@ -612,6 +627,7 @@ class model {
     for (const child_run& k : tasks.runs) {
       out = with(std::move(out), k.r);
       out.strays = std::max(out.strays, k.r.at);
+      if (!k.over && k.r.end == how::failed) out.failures_of_strays.push_back(k.r.code);
     }
     out.at = now;
     if (stopped) out.end = how::stopped, out.code = 0;

@@ -117,6 +117,8 @@ struct node {
     return races() || what == kind::try_timeout || what == kind::task_group || what == kind::cancel_group ||
            what == kind::cancel_handle || what == kind::wait;
   }
+  /// Awaits a tree, which may also end with what a stream in it has left behind.
+  bool is_a_tree() const { return what == kind::on || what == kind::await_spawned; }
   bool gives_outcomes() const {
     return what == kind::gather_outcomes || what == kind::gather_two_outcomes || what == kind::transform_outcomes;
   }

@@ -4,6 +4,7 @@
 // Never write co_await inside CHECK or REQUIRE: the macros name their expression twice, and g++ 12 evaluates both.
 #pragma once
 
+#include <tandem/detail/one_loop.hpp>
 #include <tandem/run.hpp>
 
 #include TANDEM_ASIO_HEADER(bind_cancellation_slot.hpp)
@@ -60,7 +61,8 @@ class counted {
 };
 
 /// A minimal primitive over the machine's leaf: coroutines wait in line, `open_one` lets the first go on, `open` all.
-/// Every pass that was granted is either used or handed on to the next in line: `passes` says how many are left.
+/// Every pass that was granted is either used or handed on to the next in line: `passes` says how many are left. Like
+/// all that has no lock, it serves one loop.
 class gate {
  public:
   class waiter final : public tandem::detail::leaf {
@@ -80,7 +82,8 @@ class gate {
       --gate_->passes_;
       return true;
     }
-    bool suspend(tandem::detail::frame& f) noexcept {
+    bool suspend(tandem::detail::frame& f) {
+      gate_->home_.check(*f.scope->loop, "gate", "use concurrent_gate");
       if (park(f)) gate_->line_.push_back(*this);
       return true;
     }
@@ -104,6 +107,7 @@ class gate {
   int passes() const noexcept { return passes_; }
 
  private:
+  tandem::detail::one_loop home_;
   tandem::detail::intrusive_list<tandem::detail::leaf> line_;
   int passes_ = 0;
 };

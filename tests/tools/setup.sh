@@ -36,6 +36,12 @@ version_at_least() {
   [ "${version:-0}" -ge "$3" ]
 }
 
+# A relative path is meant from where the user stands; the scripts go elsewhere.
+case ${CXX:-} in
+  /*) ;;
+  */*) if [ -e "$CXX" ]; then CXX=$(cd "$(dirname "$CXX")" && pwd)/$(basename "$CXX"); fi ;;
+esac
+
 # The compiler is $CXX, or the first of g++ and clang++ that is new enough and has its library.
 find_compiler() {
   local compiler

@@ -5,10 +5,12 @@
 #include "../asio.hpp"
 #include "../clock.hpp"
 #include "frame.hpp"
+#include "holder.hpp"
 #include "loop.hpp"
 
 #include <cstddef>
 #include <cstdio>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,6 +46,11 @@ inline std::string_view function_name(std::string_view s) noexcept {
   return s;
 }
 
+/// Is that the name of one of tandem's own coroutines?
+inline bool is_ours(std::string_view function) noexcept {
+  return function.starts_with("tandem::") && function.find("detail::") != std::string_view::npos;
+}
+
 inline std::string_view file_name(std::string_view path) noexcept {
   const std::size_t slash = path.find_last_of("/\\");
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
@@ -62,7 +69,7 @@ class await_tree_writer {
     --frames_left_;
     const wait_node* n = f.waits_for;
     const std::string_view name = n ? function_name(f.where.function_name()) : std::string_view();
-    const bool ours = name.starts_with("tandem::") && name.find("detail::") != std::string_view::npos;
+    const bool ours = is_ours(name);
     if (!ours || n->children() == 0) write_line(f, ours ? std::string_view() : name, depth);
     if (!n) return;
     for (std::size_t i = 0, count = n->children(); i != count && !cut_off_; ++i)
@@ -74,7 +81,47 @@ class await_tree_writer {
   }
 
  private:
-  static constexpr std::size_t most_frames = 1000, most_depth = 40;
+  static constexpr std::size_t most_frames = 1000, most_depth = 40, most_holders = 3;
+
+  /// "buy (shop.cpp:12)"
+  void write_place(std::string_view name, const std::source_location& where) {
+    const std::string_view file = file_name(where.file_name());
+    text_.append(name.data(), name.size());
+    text_ += " (";
+    text_.append(file.data(), file.size());
+    char number[32];
+    std::snprintf(number, sizeof number, ":%lu)", static_cast<unsigned long>(where.line()));
+    text_ += number;
+  }
+  static bool same_place(const std::source_location& a, const std::source_location& b) noexcept {
+    return a.line() == b.line() && std::string_view(a.file_name()) == b.file_name();
+  }
+  void write_holders(const holder* first) {
+    const holder* places[most_holders] = {};
+    std::size_t at_place[most_holders] = {}, named = 0, more = 0;
+    for (const holder* h = first; h; h = h->next()) {
+      std::size_t i = 0;
+      while (i != named && !same_place(places[i]->where(), h->where())) ++i;
+      if (i == most_holders) {
+        ++more;
+        continue;
+      }
+      if (i == named) places[named++] = h;
+      ++at_place[i];
+    }
+    char number[32];
+    for (std::size_t i = 0; i != named; ++i) {
+      text_ += i == 0 ? ", held by " : ", ";
+      if (at_place[i] != 1) {
+        std::snprintf(number, sizeof number, "%zu x ", at_place[i]);
+        text_ += number;
+      }
+      write_place(function_name(places[i]->where().function_name()), places[i]->where());
+    }
+    if (more == 0) return;
+    std::snprintf(number, sizeof number, " and %zu more", more);
+    text_ += number;
+  }
 
   void write_line(const frame& f, std::string_view name, std::size_t depth) {
     text_ += "\n";
@@ -89,21 +136,18 @@ class await_tree_writer {
       text_.append(given.data(), given.size());
       text_ += "' ";
     }
-    char number[32];
     if (!name.empty()) {
-      const std::string_view file = file_name(f.where.file_name());
-      text_.append(name.data(), name.size());
-      text_ += " (";
-      text_.append(file.data(), file.size());
-      std::snprintf(number, sizeof number, ":%lu) ", static_cast<unsigned long>(f.where.line()));
-      text_ += number;
+      write_place(name, f.where);
+      text_ += " ";
     }
     text_ += "waits for ";
     text_ += n->what();
     const auto since = n->since();
     if (!since || n->children() != 0) return;
+    char number[32];
     std::snprintf(number, sizeof number, " since %lld ms", static_cast<long long>((now_ - *since).count() / 1'000'000));
     text_ += number;
+    write_holders(n->held_by());
   }
 
   clock::time_point now_;

@@ -24,6 +24,7 @@
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 class frame;
+class holder;
 class leaf;
 class loop;
 class root;
@@ -79,6 +80,8 @@ class wait_node {
   virtual frame* child(std::size_t) const noexcept { return nullptr; }
   /// When a leaf began to wait; nothing for what waits for children.
   virtual std::optional<clock::time_point> since() const noexcept { return std::nullopt; }
+  /// Who has what is waited for, the first of them; null if nobody has it, or it is not known.
+  virtual const holder* held_by() const noexcept { return nullptr; }
   /// The child that a stop goes straight on to, for nodes that open no scope; this keeps the walk down a loop.
   virtual frame* passes_stop_to() const noexcept { return nullptr; }
   /// Stops what is below. Resumes nothing and destroys nothing: the loop does both later.

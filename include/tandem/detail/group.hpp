@@ -2,58 +2,19 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include "../exceptions.hpp"
+#include "../asio.hpp"
+#include "failures.hpp"
 #include "frame.hpp"
 #include "loop.hpp"
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
-#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace tandem::inline TANDEM_CONFIG::detail {
-
-/// The failures of one scope, in the order in which they happened.
-class failures {
- public:
-  void add(std::exception_ptr e) noexcept {
-    if (!first_) {
-      first_ = std::move(e);
-      return;
-    }
-    try {
-      more_.push_back(e);
-    } catch (...) {  // no memory to note it; the first failure is what the caller gets
-    }
-  }
-  bool any() const noexcept { return first_ != nullptr; }
-  /// One failure as it is, several as an exception_group.
-  [[noreturn]] void rethrow() const {
-    if (!more_.empty()) throw_group();
-    std::rethrow_exception(first_);
-  }
-
- private:
-  /// Returns if all are the same one, or if there is no memory: then, too, the first failure is what the caller gets.
-  void throw_group() const {
-    try {
-      std::vector<std::exception_ptr> every;
-      every.push_back(first_);
-      for (const auto& e : more_) every.push_back(e);
-      const exception_group group(std::move(every));
-      if (group.exceptions().size() > 1) throw group;
-    } catch (const std::bad_alloc&) {
-    }
-  }
-
-  std::exception_ptr first_;
-  std::vector<std::exception_ptr> more_;
-};
 
 /// The common part. What derives from it says which children there are and what their endings mean.
 ///

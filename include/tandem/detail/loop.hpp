@@ -4,6 +4,7 @@
 
 #include "../asio.hpp"
 #include "../clock.hpp"
+#include "failures.hpp"
 #include "frame.hpp"
 #include "intrusive_list.hpp"
 
@@ -19,6 +20,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -180,6 +182,8 @@ class root : public arrival {
   /// The first, and the one after `s`; null if there is none.
   const stray* first_stray() const noexcept { return strays_.empty() ? nullptr : &strays_.front(); }
   const stray* next_stray(const stray& s) const noexcept { return strays_.next(s); }
+  /// A failure of one, of which nobody else may hear: the tree ends with it.
+  void stray_failed(std::exception_ptr e) noexcept { failures_of_strays_.add(std::move(e)); }
   /// One has ended, and left: the tree ends if that was all that it waited for.
   void stray_ended() noexcept;
 
@@ -193,6 +197,12 @@ class root : public arrival {
   void start(frame& body) noexcept;
   /// The tree has ended and its last frame is still there, for its result. May destroy the root.
   virtual void ended(frame& body, fate) noexcept = 0;
+  /// From `ended`, when the result has been moved to `r`, which is empty if the body was stopped: strays that have
+  /// failed are how the tree ends, together with a failure of the body.
+  template <class Result>
+  void join_failures_of_strays(Result& r) const noexcept {
+    if (failures_of_strays_.any()) r.set_error(failures_of_strays_.together_with(r.get_error()));
+  }
 
  private:
   friend class loop;
@@ -203,6 +213,7 @@ class root : public arrival {
   frame* ended_body_ = nullptr;  // while strays are still there
   fate ended_how_ = fate::done;
   intrusive_list<stray> strays_;
+  failures failures_of_strays_;
   root* next_root_ = nullptr;
   root** previous_root_ = nullptr;
 };
@@ -312,6 +323,14 @@ class loop {
   /// is code for costs every user a large part of a second of compile time.
   template <std::convertible_to<asio::any_io_executor> Executor>
   static entry of(const Executor& executor);
+  /// The one for the executor of a context.
+  template <class Context>
+  static entry of_context(Context& context) {
+    if constexpr (std::is_same_v<Context, asio::io_context>)
+      return entry(of(context));  // which need not look at executors
+    else
+      return of(context.get_executor());
+  }
 
   /// Queues a leaf whose state says what is to be done with its frame.
   void queue(leaf& l) noexcept {
@@ -345,6 +364,15 @@ class loop {
   /// The same for what does not keep the context running by itself: the work of a thread, or of another loop.
   void outside_begins();
   void outside_ended() noexcept;
+  /// What is waited for may come from outside, or from a coroutine of this loop: virtual time goes on.
+  void maybe_outside_begins() {
+    outside_begins();
+    ++maybe_outside_;
+  }
+  void maybe_outside_ended() noexcept {
+    --maybe_outside_;
+    outside_ended();
+  }
   /// `l` waits for a thread, which is joined when the context goes.
   void joins(leaf& l) noexcept { joined_.push_back(l); }
   void operation_ended(leaf& l, bool counts) noexcept;
@@ -361,7 +389,8 @@ class loop {
   /// Nothing is ready, timed or in flight: only somebody else's handler could wake a coroutine.
   bool idle() const noexcept { return !has_ready() && !timed() && operations_ == 0; }
   bool has_ready() const noexcept { return !ready_.empty() || has_arrivals(); }
-  bool busy_with_operations() const noexcept { return operations_ != 0; }
+  /// Virtual time stands still.
+  bool busy_with_operations() const noexcept { return operations_ != maybe_outside_; }
 
   /// Called whenever the loop has nothing left to do, and when it has again; for `run`.
   struct observer {
@@ -388,6 +417,8 @@ class loop {
   void ask(Stop stop) noexcept;
   /// Runs a coroutine of this loop now?
   bool is_running() const noexcept { return running_; }
+  /// The tree of the coroutine that runs now, or whose frames are being destroyed; null if that tree is ending.
+  root* running_root() const noexcept { return running_ ? running_root_ : nullptr; }
   /// One more than last time.
   std::uint64_t next_number() noexcept { return next_order_++; }
   /// Destroys the tree without resuming any of its frames; its loop must be idle.
@@ -586,11 +617,12 @@ class loop {
   bool running_ = false, ending_ = false, virtual_ = false, walking_ = false, reported_idle_ = false;
   std::uint64_t stops_ = 0;
   std::size_t operations_ = 0;
-  std::size_t outside_ = 0;
+  std::size_t outside_ = 0, maybe_outside_ = 0;
   asio::any_io_executor work_;  // while something is outside: ours, and it keeps its context running
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
   tracer* const tracer_ = tracer::of_this_thread();
+  root* running_root_ = nullptr;
   root* roots_ = nullptr;
   frame* put_off_ = nullptr;  // the first of those that are to start before anything else
   frame** put_off_end_ = &put_off_;
@@ -677,7 +709,7 @@ class loop_service : public asio::execution_context::service {
     for (std::size_t i = 0; i != others_.size(); ++i) others_[i].l->shut_down();  // a destructor may add one more
   }
   static void forget(loop& l) noexcept {
-    if (l.busy_with_operations())
+    if (l.operations_ != 0)
       l.outlives_context();
     else
       delete &l;
@@ -772,6 +804,7 @@ inline void root::unregister() noexcept {
   *previous_root_ = next_root_;
   if (next_root_) next_root_->previous_root_ = previous_root_;
   previous_root_ = nullptr;
+  if (scope_.loop->running_root_ == this) scope_.loop->running_root_ = nullptr;
 }
 
 inline void root::stop(stop_mode m) noexcept {
@@ -1019,6 +1052,7 @@ template <bool Traced>
 inline void loop::drive(step s) noexcept {
   while (s.target) {
     frame& f = *s.target;
+    running_root_ = f.scope->root;
     if (s.how == fate::done && f.scope->state != scope::abandoned) {
       f.waits_for = nullptr;
       if constexpr (Traced) tracer_->resumes(*this, f);

@@ -18,15 +18,19 @@ class one_loop {
  public:
   /// Before a coroutine of `l` waits. Throws std::logic_error if it belongs elsewhere. One comparison, as a rule.
   void check(const loop& l, const char* type, const char* instead) {
+    if (number_.load(std::memory_order_relaxed) != l.number()) [[unlikely]]
+      settle_at(l, type, instead);
+  }
+
+ private:
+  [[gnu::cold, gnu::noinline]] void settle_at(const loop& l, const char* type, const char* instead) {
     const std::uint64_t mine = number_.load(std::memory_order_relaxed);
-    if (mine == l.number()) return;
     if (mine != 0 && loop::is_apart_from(l, mine))
       throw std::logic_error(std::string("tandem::") + type +
                              ": a coroutine of another loop waits on it, and it has no lock; " + instead);
     number_.store(l.number(), std::memory_order_relaxed);
   }
 
- private:
   std::atomic<std::uint64_t> number_{0};  // atomic for those who break the rule
 };
 

@@ -1,4 +1,9 @@
 // The same hello with Asio's coroutines.
+#if defined(__clang__)  // Asio before 1.26 does not notice that clang has coroutines
+#define ASIO_HAS_CO_AWAIT 1
+#define ASIO_HAS_STD_COROUTINE 1
+#endif
+
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>

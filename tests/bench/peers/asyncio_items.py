@@ -8,6 +8,7 @@ import asyncio
 import gc
 import json
 import sys
+import threading
 import time
 
 
@@ -82,6 +83,65 @@ async def race(n):
     return (time.perf_counter() - begin) / rounds
 
 
+async def semaphore_uncontended():
+    one = asyncio.Semaphore(1)
+    n = 50_000
+    begin = time.perf_counter()
+    for _ in range(n):
+        async with one:
+            pass
+    return (time.perf_counter() - begin) / n
+
+
+async def semaphore_contended():
+    permits = asyncio.Semaphore(10)
+    tasks, times = 100, 100
+
+    async def takes_turns():
+        for _ in range(times):
+            async with permits:
+                await asyncio.sleep(0)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(takes_turns() for _ in range(tasks)))
+    return (time.perf_counter() - begin) / (tasks * times)
+
+
+async def queue(capacity):
+    q = asyncio.Queue(capacity)
+    n = 20_000
+
+    async def pushes():
+        for i in range(n):
+            await q.put(i)
+
+    async def pops():
+        return sum([await q.get() for _ in range(n)])
+
+    begin = time.perf_counter()
+    await asyncio.gather(pushes(), pops())
+    return (time.perf_counter() - begin) / n
+
+
+async def across_threads():
+    """Each sent by itself, its end reported back."""
+
+    def sent(i):
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(immediate(i), there))
+
+    there = asyncio.new_event_loop()
+    thread = threading.Thread(target=there.run_forever)
+    thread.start()
+    n = 10_000
+    begin = time.perf_counter()
+    await asyncio.gather(*(sent(i) for i in range(n)))
+    seconds = (time.perf_counter() - begin) / n
+    there.call_soon_threadsafe(there.stop)
+    thread.join()
+    there.close()
+    return seconds
+
+
 def resident_bytes():
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * 4096
@@ -143,6 +203,11 @@ ITEMS = {
     "spawn_and_join": one_child,
     "race/2": lambda: race(2),
     "race/100": lambda: race(100),
+    "semaphore_uncontended": semaphore_uncontended,
+    "semaphore_contended": semaphore_contended,
+    "queue/1": lambda: queue(1),
+    "queue/64": lambda: queue(64),
+    "across_threads": across_threads,
     "memory_event": wait_for_event,
     "memory_timer": lambda: memory(lambda: asyncio.sleep(3600)),
     "sleeps/100000": lambda: gathers(sleeps, 100_000),

@@ -61,6 +61,76 @@ func oneChild(i int) {
 	<-result
 }
 
+// A channel of that many places is Go's semaphore.
+func semaphoreUncontended() float64 {
+	one := make(chan struct{}, 1)
+	return perOperation(1_000_000, func(int) {
+		one <- struct{}{}
+		<-one
+	})
+}
+
+func semaphoreContended() float64 {
+	const tasks, times = 100, 1000
+	permits := make(chan struct{}, 10)
+	var all sync.WaitGroup
+	all.Add(tasks)
+	begin := time.Now()
+	for t := 0; t < tasks; t++ {
+		go func() {
+			for i := 0; i < times; i++ {
+				permits <- struct{}{}
+				runtime.Gosched()
+				<-permits
+			}
+			all.Done()
+		}()
+	}
+	all.Wait()
+	return time.Since(begin).Seconds() / (tasks * times)
+}
+
+func queue(capacity int) float64 {
+	const n = 500_000
+	q := make(chan int, capacity)
+	sum := make(chan int)
+	begin := time.Now()
+	go func() {
+		s := 0
+		for v := range q {
+			s += v
+		}
+		sum <- s
+	}()
+	for i := 0; i < n; i++ {
+		q <- i
+	}
+	close(q)
+	<-sum
+	return time.Since(begin).Seconds() / n
+}
+
+// Goroutines belong to no thread: another one, which may have the second processor, starts each of them, and gets their
+// ends.
+func acrossThreads() float64 {
+	runtime.GOMAXPROCS(2)
+	const n = 100_000
+	there, ends := make(chan int, n), make(chan int, n)
+	go func() {
+		for i := range there {
+			go func(i int) { ends <- immediate(i) }(i)
+		}
+	}()
+	begin := time.Now()
+	for i := 0; i < n; i++ {
+		there <- i
+	}
+	for i := 0; i < n; i++ {
+		<-ends
+	}
+	return time.Since(begin).Seconds() / n
+}
+
 func memory(wait func()) float64 {
 	const n = 100_000
 	var before, after runtime.MemStats
@@ -113,6 +183,11 @@ func main() {
 		"gather_yielding/100000":  func() float64 { return gather(100_000, yielding) },
 		"yield":                   func() float64 { return perOperation(1_000_000, func(int) { runtime.Gosched() }) },
 		"spawn_and_join":          func() float64 { return perOperation(200_000, oneChild) },
+		"semaphore_uncontended":   semaphoreUncontended,
+		"semaphore_contended":     semaphoreContended,
+		"queue/1":                 func() float64 { return queue(1) },
+		"queue/64":                func() float64 { return queue(64) },
+		"across_threads":          acrossThreads,
 		"memory_event":            func() float64 { never := make(chan int); return memory(func() { <-never }) },
 		"memory_timer":            func() float64 { return memory(func() { time.Sleep(time.Hour) }) },
 		"sleeps/100000":           func() float64 { return gather(100_000, sleeps) },
