@@ -203,8 +203,13 @@ TEST_CASE("count, sum and mean are exact; a sum beyond the clock's durations is 
   histogram other = long_lived;
   for (int i = 0; i != 4; ++i) other.merge(other);
   CHECK(other.count() == 640);
+  for (int i = 0; i != 50; ++i) other.merge(other);  // more than a double has digits
+  CHECK(other.count() == std::uint64_t(640) << 50);
   CHECK(other.mean() >= quarter - 1us);
   CHECK(other.mean() <= quarter + 1us);
+  CHECK(other.quantile(0.74) == 0ns);
+  CHECK(is_near(other.quantile(0.76), longest));
+  CHECK(other.quantile(1) == longest);
 }
 
 TEST_CASE("a negative duration is refused, and nothing is counted") {

@@ -81,6 +81,34 @@ class money {
 
 }  // namespace shop
 
+/// Has functions that argument-dependent look-up would find for any call that is not qualified.
+namespace greedy {
+
+struct thing {
+  int n = 1;
+};
+struct two_things {
+  thing a, b;
+};
+enum class flag { up };
+
+template <class T>
+std::string describe(const T&) {
+  return "greedy";
+}
+template <class T, class F>
+void for_each_field(T&, F&&) {}
+template <class... T>
+void append(std::string& out, const T&...) {
+  out += "greedy";
+}
+template <std::size_t I, class T>
+int get_field(const T&) {
+  return 0;
+}
+
+}  // namespace greedy
+
 namespace {
 
 struct unnamed_place {
@@ -137,6 +165,11 @@ struct cannot_move {
   std::unique_ptr<std::mutex> m;
   std::array<std::unique_ptr<int>, 2> two;
   cannot_move* self;
+};
+
+struct tree {
+  int value;
+  std::vector<tree> below;
 };
 
 struct grouping : std::numpunct<char> {
@@ -380,6 +413,17 @@ TEST_CASE("what has an operator<< is written by it; a struct itself is taken apa
   CHECK(put(pen) == "item {name = \"pen\", price = 3}");
   CHECK(describe(std::vector<shop::item>{pen}) == "[item {name = \"pen\", price = 3}]");
   CHECK(describe(std::optional(pen)) == "item {name = \"pen\", price = 3}");
+}
+
+TEST_CASE("functions of the fields' namespace that are named as tandem's are left alone") {
+  CHECK(tandem::describe(std::vector<greedy::two_things>(1)) == "[{a = {n = 1}, b = {n = 1}}]");
+  CHECK(put(reflected(greedy::two_things())) == "{a = {n = 1}, b = {n = 1}}");
+  CHECK(tandem::describe(std::pair(greedy::thing(), greedy::flag::up)) == "({n = 1}, 0)");
+}
+
+TEST_CASE("a struct may contain itself, in a container") {
+  CHECK(describe(tree{1, {{2, {}}, {3, {{4, {}}}}}}) ==
+        "{value = 1, below = [{value = 2, below = []}, {value = 3, below = [{value = 4, below = []}]}]}");
 }
 
 TEST_CASE("neither the global locale nor a stream's flags change the text") {

@@ -64,7 +64,7 @@ class reflected {
  public:
   explicit reflected(T&& value) : value_(std::forward<T>(value)) {}
 
-  friend std::ostream& operator<<(std::ostream& out, const reflected& r) { return out << describe(r.value_); }
+  friend std::ostream& operator<<(std::ostream& out, const reflected& r) { return out << tandem::describe(r.value_); }
 
  private:
   T value_;
@@ -136,7 +136,7 @@ consteval bool is_array_at(std::index_sequence<Before...>, std::index_sequence<A
 
 template <class T, std::size_t... I>
 consteval bool has_array(std::index_sequence<I...> all) {
-  if constexpr (takes<T>(decltype(all)()))
+  if constexpr (takes<T>(all))
     return (is_array_at<T>(std::make_index_sequence<I>(), std::make_index_sequence<sizeof...(I) - 1 - I>()) || ...);
   else
     return false;  // a field that this cannot find out about
@@ -187,7 +187,7 @@ consteval std::size_t count_fields() {
   } else {
     constexpr std::size_t count = count_initialisers<T>();
     constexpr bool array = has_array<T>(std::make_index_sequence<count>());
-    static_assert(count != 0, "a field cannot be made from any other object, not even one of its own type");
+    static_assert(count != 0, "a field is a reference, or of a type that cannot be made from itself");
     static_assert(!array, "a field is a C array: make it a std::array or a std::string");
     return array ? 0 : count;
   }
@@ -197,7 +197,7 @@ template <class T>
 inline constexpr std::size_t field_count = count_fields<T>();
 
 // Names: a compiler that spells the address of a member, as the argument of a template, spells the member's name.
-// Boost.PFR does the same from 1.84 on; one way for all versions is less to test.
+// Boost.PFR has names too from 1.84 on; one way for all versions is less to test.
 
 /// Room for an object that is never alive; its members have addresses all the same.
 template <class T>
@@ -227,7 +227,7 @@ struct address {
 template <class T, std::size_t I>
 consteval auto address_of_field() {
   const T& object = unborn_object<T>.value;
-  const auto* pointer = std::addressof(get_field<I, field_count<T>>(object));
+  const auto* pointer = std::addressof(detail::get_field<I, field_count<T>>(object));
   return address<decltype(pointer)>{pointer};
 }
 
@@ -270,14 +270,14 @@ static_assert(std::string_view(field_name<known_field, 0>.data(), field_name<kno
 template <class T, std::size_t... I>
 consteval auto names_of_fields(std::index_sequence<I...>) {
   constexpr bool named = (addressable<T, I> && ...);
-  static_assert(named, "a field is a bit-field or a reference: only others can be reflected");
+  static_assert(named, "a field is a reference or a bit-field, which has no address that is known beforehand");
   if constexpr (named)
     return std::array<std::string_view, sizeof...(I)>{{{field_name<T, I>.data(), field_name<T, I>.size()}...}};
 }
 
 template <class T, class F, std::size_t... I>
 void visit_fields([[maybe_unused]] const T& value, [[maybe_unused]] F& f, std::index_sequence<I...>) {
-  (static_cast<void>(f(field_names<T>[I], get_field<I, sizeof...(I)>(value))), ...);
+  (static_cast<void>(f(field_names<T>[I], detail::get_field<I, sizeof...(I)>(value))), ...);
 }
 
 // Text.
@@ -458,9 +458,9 @@ void append_streamed(std::string& out, const T& value) {
 template <class T>
 void append_struct(std::string& out, const T& value) {
   const char* separator = "{";
-  for_each_field(value, [&](std::string_view name, const auto& field) {
+  tandem::for_each_field(value, [&](std::string_view name, const auto& field) {
     out.append(std::exchange(separator, ", ")).append(name).append(" = ");
-    append(out, field);
+    detail::append(out, field);
   });
   out += *separator == '{' ? "{}" : "}";
 }
@@ -475,11 +475,11 @@ void append_range(std::string& out, const T& value) {
     out += std::exchange(separator, ", ");
     if constexpr (is_map) {
       const auto& [key, mapped] = element;
-      append(out, key);
+      detail::append(out, key);
       out += ": ";
-      append(out, mapped);
+      detail::append(out, mapped);
     } else {
-      append(out, element);
+      detail::append(out, element);
     }
   }
   out += is_set ? '}' : ']';
@@ -489,7 +489,7 @@ template <class T, std::size_t... I>
 void append_tuple(std::string& out, const T& value, std::index_sequence<I...>) {
   using std::get;
   out += '(';
-  ((out += I == 0 ? "" : ", ", append(out, get<I>(value))), ...);
+  ((out += I == 0 ? "" : ", ", detail::append(out, get<I>(value))), ...);
   out += ')';
 }
 
@@ -500,7 +500,7 @@ void append_enumerator(std::string& out, const T& value) {
   else if constexpr (characters::have_no_operator_for<T>)
     append_number(out, +static_cast<std::underlying_type_t<T>>(value));
   else
-    append_streamed(out, value);
+    detail::append_streamed(out, value);
 }
 
 template <class T>
@@ -512,7 +512,7 @@ void append(std::string& out, const T& value) {
   } else if constexpr (std::is_arithmetic_v<T>) {
     append_number(out, +value);
   } else if constexpr (std::is_enum_v<T>) {
-    append_enumerator(out, value);
+    detail::append_enumerator(out, value);
   } else if constexpr (std::is_null_pointer_v<T>) {
     out += "nullptr";
   } else if constexpr (std::is_pointer_v<T>) {
@@ -525,9 +525,10 @@ void append(std::string& out, const T& value) {
       append_number(out, reinterpret_cast<std::uintptr_t>(value), 16);
     }
   } else if constexpr (smart_pointer<T>) {
-    append(out, static_cast<const void*>(value.get()));
+    detail::append(out, static_cast<const void*>(value.get()));
   } else if constexpr (string_like<T>) {
-    append_quoted(out, value, '"');
+    const std::string_view text = value;
+    append_quoted(out, text, '"');
   } else if constexpr (is_duration<T>) {
     append_duration(out, value);
   } else if constexpr (is_time_point<T>) {
@@ -537,19 +538,19 @@ void append(std::string& out, const T& value) {
       append_duration(out, value.time_since_epoch());
   } else if constexpr (is_optional<T>) {
     if (value)
-      append(out, *value);
+      detail::append(out, *value);
     else
       out += "nullopt";
   } else if constexpr (std::is_array_v<T>) {  // which, being a pointer too, streams as its address
-    append_range(out, value);
+    detail::append_range(out, value);
   } else if constexpr (streamable<T>) {
-    append_streamed(out, value);
+    detail::append_streamed(out, value);
   } else if constexpr (range<T>) {  // after: a path is a range of paths
-    append_range(out, value);
+    detail::append_range(out, value);
   } else if constexpr (tuple_like<T>) {
-    append_tuple(out, value, std::make_index_sequence<std::tuple_size_v<T>>());
+    detail::append_tuple(out, value, std::make_index_sequence<std::tuple_size_v<T>>());
   } else if constexpr (plain_struct<T>) {
-    append_struct(out, value);
+    detail::append_struct(out, value);
   } else {
     static_assert(!std::is_same_v<T, T>,
                   "this type has no text: give it an operator<<, or make it a plain struct (an aggregate)");
