@@ -78,6 +78,45 @@ TEST_CASE("an Asio timer awaited with use_task allocates nothing of ours") {
   CHECK(tandem::run(main()) == 0);
 }
 
+TEST_CASE("permits, locks, events and conditions allocate nothing, with a wait and without") {
+  tandem::semaphore some(2);
+  tandem::concurrent_semaphore shared(1);
+  tandem::mutex one;
+  tandem::event done;
+  tandem::condition changed;
+  const auto before_permits = allocations;
+  { const auto p = some.try_acquire(2); }
+  CHECK(allocations == before_permits);
+
+  std::vector<long> counts;
+  counts.reserve(2);
+  bool first_is_next = true;
+  auto user = [&](bool is_first) -> task<> {
+    for (int i = 0; i != 1000; ++i) {
+      if (is_first && (i == 20 || i == 980)) counts.push_back(allocations);
+      const auto p = co_await some.acquire(2);
+      const auto q = co_await shared.acquire();
+      const auto lock = co_await one.lock();
+      co_await tandem::yield();
+      first_is_next = !is_first;
+      changed.notify_one();
+      done.set();
+      done.reset();
+      if (i != 999) co_await changed.wait([&] { return true; });
+    }
+  };
+  auto waits = [&]() -> task<> {
+    for (int i = 0; i != 900; ++i) {
+      co_await done.wait();
+      co_await changed.wait([&] { return first_is_next; });
+    }
+  };
+  auto main = [&]() -> task<> { co_await tandem::gather(user(true), user(false), waits()); };
+  tandem::run(main());
+  CHECK(counts.at(0) == counts.at(1));
+  CHECK(some.stats().waited > 900);
+}
+
 TEST_CASE("a round trip over a socket allocates nothing of ours") {
   auto main = []() -> task<long> {
     auto executor = co_await tandem::this_task::executor;

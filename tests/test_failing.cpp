@@ -636,6 +636,47 @@ task<> on_its_own_loop() {
   expect(!too_late, "on its own loop, stopped");
 }
 
+/// What coroutines wait in line for.
+struct lines {
+  tandem::semaphore some{2};
+  tandem::concurrent_semaphore shared{1};
+  tandem::mutex one;
+  tandem::event done;
+  tandem::condition changed;
+  int stock = 0;
+  bool all_back() const {
+    return some.available() == 2 && some.waiting() == 0 && shared.available() == 1 && shared.waiting() == 0 &&
+           !one.is_locked() && one.waiting() == 0;
+  }
+};
+
+task<> hand_overs(lines& l) {
+  auto uses = [&](std::size_t n, counted = counted()) -> task<> {
+    tandem::permit p = co_await l.some.acquire(n);
+    tandem::concurrent_permit q = co_await l.shared.acquire();
+    tandem::mutex_lock lock = co_await l.one.lock();
+    co_await tandem::yield();
+  };
+  auto races = [&](counted = counted()) -> task<> {
+    auto first = co_await tandem::race(l.some.acquire(2), l.one.lock(), l.done.wait(), tandem::sleep_for(9s));
+    expect(first.index() < 3, "a race of waits");
+  };
+  auto buys = [&](counted = counted()) -> task<> {
+    co_await l.changed.wait([&] { return l.stock != 0; });
+    --l.stock;
+  };
+  auto sells = [&](counted = counted()) -> task<> {
+    co_await tandem::sleep_for(1s);
+    ++l.stock;
+    l.changed.notify_one();
+    l.done.set();
+  };
+  auto late = co_await tandem::try_timeout(0s, l.changed.wait());
+  expect(!late, "nobody notifies");
+  co_await tandem::gather(uses(1), uses(2), races(), uses(1), buys(), sells(), l.done.wait());
+  expect(l.stock == 0 && l.all_back(), "hand-overs");
+}
+
 /// Each part by itself; one for which there is no memory is left out, and the others must not notice.
 task<> everything(pairs& p) {
   std::vector<task<>> parts;
@@ -731,6 +772,17 @@ TEST_CASE("no memory in shield, finally and with_resource: bad_alloc, and every 
       throw;
     }
     p.check();
+  });
+}
+TEST_CASE("no memory while waiting in lines: bad_alloc from where a frame was to be made, and everything is back") {
+  fail_each_allocation([] {
+    lines l;
+    try {
+      tandem::simulate(hand_overs(l));
+    } catch (...) {
+      expect(l.all_back(), "hand-overs without memory");
+      throw;
+    }
   });
 }
 TEST_CASE("no memory for an Asio operation: bad_alloc from the co_await") { fail_part<operations>(); }
@@ -891,6 +943,10 @@ TEST_CASE("stops and teardown at every step while each allocation fails") {
   SECTION("operations") { fail_part_at_every_step<operations>(); }
   SECTION("spawn") { fail_part_at_every_step<spawns>(); }
   SECTION("on") { fail_part_at_every_step<on_its_own_loop>(); }
+  SECTION("hand-overs") {
+    fail_each_allocation_at_every_step<lines>([](lines& l) { return hand_overs(l); },
+                                              [](lines& l, kit::end) { return l.all_back(); });
+  }
   SECTION("clean-ups") {
     fail_each_allocation_at_every_step<pairs>([](pairs& p) { return protections(p); },
                                               [](pairs& p, kit::end how) {

@@ -76,8 +76,7 @@ class condition {
 
   /// The predicate is kept until the end. On g++ 12 it must not be a temporary that owns its captures.
   template <class Predicate>
-  requires(std::predicate<std::decay_t<Predicate>&>)
-      [[nodiscard("a wait begins when it is awaited")]] auto wait(Predicate&& predicate);
+  [[nodiscard("a wait begins when it is awaited")]] auto wait(Predicate&& predicate);
   /// Waits for the next notification, whatever it is about.
   [[nodiscard("a wait begins when it is awaited")]] auto wait() noexcept;
 
@@ -264,9 +263,12 @@ inline condition::~condition() {
   }
 }
 template <class Predicate>
-requires(std::predicate<std::decay_t<Predicate>&>) auto condition::wait(Predicate&& predicate) {
+auto condition::wait(Predicate&& predicate) {
   detail::refuse_what_gcc12_miscompiles<Predicate>();
-  return detail::predicate_waiter<std::decay_t<Predicate>>(*this, std::forward<Predicate>(predicate));
+  constexpr bool is_predicate = std::predicate<std::decay_t<Predicate>&>;
+  static_assert(is_predicate, "a condition waits for a predicate, which it calls: c.wait([&] { return stock != 0; })");
+  if constexpr (is_predicate)
+    return detail::predicate_waiter<std::decay_t<Predicate>>(*this, std::forward<Predicate>(predicate));
 }
 inline auto condition::wait() noexcept { return detail::notification_waiter(*this); }
 inline void condition::notify_one() noexcept {

@@ -242,7 +242,7 @@ concept gives_leaf_arm = makes_awaiter<A> && leaf_arm<decltype(std::declval<A>()
 /// Such as an `acquire`, which becomes a leaf only if it has to wait.
 template <class A>
 concept becomes_leaf_arm = requires(A&& a) {
-  { std::move(a).as_leaf() } -> leaf_arm;
+  { std::forward<A>(a).as_leaf() } -> leaf_arm;
 };
 
 template <class A>
