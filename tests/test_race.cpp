@@ -3,6 +3,7 @@
 #include <tandem/cancel.hpp>
 #include <tandem/gather.hpp>
 #include <tandem/run.hpp>
+#include <tandem/task_group.hpp>
 
 #include "kit/kit.hpp"
 
@@ -167,6 +168,27 @@ TEST_CASE("failures of losers that come while they are stopped join the first in
     CHECK(clock::now() == at(2s));
     std::string text = co_await thrown_by(race(after(1s, 5), loser()));
     CHECK(text == "clean-up");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a handle that wins with a failure, and a loser that fails in its clean-up, are both told, the winner first") {
+  auto main = []() -> task<> {
+    auto loser = []() -> task<int> {
+      co_return co_await tandem::finally(after(9s, 1), []() -> task<> {
+        co_await yield();
+        throw std::runtime_error("clean-up");
+      });
+    };
+    std::string told;
+    auto races = [&](tandem::task_group& group) -> task<> {
+      auto h = group.spawn(fail_after(1s, "winner"));
+      auto watch = [&]() -> task<> { told = co_await thrown_by(race(h, loser())); };
+      co_await tandem::shield(watch());
+    };
+    std::string text = co_await thrown_by(tandem::with_task_group(races));
+    CHECK(text == "winner");
+    CHECK(told == "tandem::exception_group: 2 failures: winner; clean-up");
   };
   simulate(main());
 }

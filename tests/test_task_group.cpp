@@ -1,6 +1,7 @@
 #include <tandem/task_group.hpp>
 
 #include <tandem/cancel.hpp>
+#include <tandem/gather.hpp>
 #include <tandem/run.hpp>
 
 #include "kit/kit.hpp"
@@ -938,6 +939,214 @@ TEST_CASE("a clean-up that fails in a group whose time limit is over is thrown i
     CHECK(text == "clean-up");
   };
   simulate(main());
+}
+
+// ---- at the edges --------------------------------------------------------------------------------------------------
+
+TEST_CASE("a child that fails after it was ready is the group's failure, also if all that happens at once") {
+  auto main = []() -> task<> {
+    auto serve = [](started<int> ready) -> task<> {
+      ready(7);
+      throw std::runtime_error("after the start");
+      co_return;
+    };
+    int port = 0;
+    bool went_on = false;
+    auto body = [&](task_group& group) -> task<> {
+      port = co_await group.start<int>(serve);
+      co_await yield();
+      went_on = true;
+    };
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "after the start");
+    CHECK(port == 7);
+    CHECK(!went_on);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a start in a scope that is stopped stops there, and throws nothing into its own coroutine") {
+  auto main = []() -> task<> {
+    bool ran = false, thrown = false, went_on = false;
+    auto serve = [&](started<> ready) -> task<> {
+      ran = true;
+      ready();
+      co_return;
+    };
+    auto starts = [&](task_group& group) -> task<> {
+      try {
+        co_await group.start(serve);
+        went_on = true;
+      } catch (const tandem::cancelled&) {
+        thrown = true;
+      }
+    };
+    auto cancels = [&](task_group& group) -> task<> {
+      group.cancel();
+      co_await starts(group);
+    };
+    co_await with_task_group(cancels);
+    auto inside_a_limit = [&](task_group& group) -> task<> {
+      auto both = [&]() -> task<> {
+        group.cancel();
+        co_await starts(group);
+      };
+      co_await tandem::timeout(1h, both());
+    };
+    co_await with_task_group(inside_a_limit);
+    auto in_stopped_scope = [&]() -> task<> {
+      while (!co_await tandem::this_task::cancel_requested) co_await tandem::shield(sleep_for(1s));
+      co_await with_task_group(starts);
+    };
+    auto in_time = co_await tandem::try_timeout(500ms, in_stopped_scope());
+    CHECK(!in_time);
+    CHECK(!ran);
+    CHECK(!thrown);
+    CHECK(!went_on);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a function that is no coroutine may spawn before it returns the body") {
+  auto main = []() -> task<> {
+    int ran = 0;
+    auto child = [&]() -> task<> {
+      co_await sleep_for(1s);
+      ++ran;
+    };
+    auto plain = [&](task_group& group) -> task<> {
+      group.spawn(child());
+      group.spawn(child());
+      return child();
+    };
+    co_await with_task_group(plain);
+    CHECK(ran == 3);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a function that spawns and then throws fails like a body: its children are stopped, clean up and are joined") {
+  auto main = []() -> task<> {
+    bool cleaned = false;
+    auto child = [&]() -> task<> {
+      co_await tandem::finally(stand_by(), [&]() -> task<> {
+        co_await sleep_for(1s);
+        cleaned = true;
+      });
+    };
+    auto plain = [&](task_group& group) -> task<> {
+      group.spawn(child());
+      throw std::runtime_error("no body");
+    };
+    std::string text = co_await thrown_by(with_task_group(plain));
+    CHECK(text == "no body");
+    CHECK(cleaned);
+    CHECK(clock::now() == at(1s));
+    auto gives_nothing = [&](task_group& group) -> task<> {
+      group.spawn(child());
+      return {};
+    };
+    text = co_await thrown_by(with_task_group(gives_nothing));
+    CHECK(text.find("empty task") != std::string::npos);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("once a child has failed at once, no child of a scope inside the group starts any more") {
+  auto main = []() -> task<> {
+    bool started_late = false;
+    auto fails = []() -> task<> {
+      throw std::runtime_error("at once");
+      co_return;
+    };
+    auto late = [&]() -> task<> {
+      started_late = true;
+      co_return;
+    };
+    auto body = [&](task_group& group) -> task<> {
+      auto spawns = [&]() -> task<> {
+        group.spawn(fails());
+        co_return;
+      };
+      co_await tandem::timeout(1h, tandem::gather(spawns(), late()));
+    };
+    std::string text = co_await thrown_by(with_task_group(body));
+    CHECK(text == "at once");
+    CHECK(!started_late);
+  };
+  simulate(main());
+}
+
+namespace {
+
+/// Waits until it is stopped, and does something then.
+template <class F>
+class when_stopped final : public tandem::detail::leaf {
+ public:
+  explicit when_stopped(F f) : f_(std::move(f)) {}
+  when_stopped(when_stopped&& o) : f_(std::move(o.f_)) {}
+  const char* what() const noexcept override { return "when_stopped"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(tandem::detail::frame& f) {
+    park(f);
+    return true;
+  }
+  void await_resume() noexcept { consume(); }
+  void stop(tandem::detail::stop_mode m) noexcept override {
+    if (waiting()) f_();
+    leaf::stop(m);
+  }
+
+ private:
+  F f_;
+};
+
+}  // namespace
+
+TEST_CASE("whoever is called by a stop may spawn into the group that is being stopped; nothing runs") {
+  auto main = []() -> task<> {
+    bool ran = false;
+    auto child = [&]() -> task<> {
+      ran = true;
+      co_return;
+    };
+    for (bool background : {false, true}) {
+      auto body = [&](task_group& group) -> task<> {
+        auto more = [&] {
+          for (int i = 0; i != 100; ++i) group.spawn(child());
+        };
+        auto waits = [&]() -> task<> { co_await when_stopped(more); };
+        for (int i = 0; i != 4; ++i) group.spawn(waits(), {.name = {}, .background = background});
+        co_await sleep_for(1s);
+        if (!background) group.cancel();
+      };
+      co_await with_task_group(body);
+    }
+    CHECK(!ran);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a grace counts from any moment, before the clock's epoch too, and may be as long as can be") {
+  auto main = []() -> task<> {
+    auto closes = [](auto grace) {
+      return [grace](task_group& group) -> task<> {
+        group.spawn(after(10s, 1));
+        group.close(grace);
+        co_return;
+      };
+    };
+    auto endless = closes(std::chrono::nanoseconds::max());
+    auto short_one = closes(std::chrono::nanoseconds(2s));
+    const auto begin = clock::now();
+    co_await with_task_group(endless);
+    CHECK(clock::now() - begin == 10s);
+    co_await with_task_group(short_one);
+    CHECK(clock::now() - begin == 12s);
+  };
+  simulate(main(), {.start = at(-1h)});
 }
 
 // ---- under every schedule ------------------------------------------------------------------------------------------

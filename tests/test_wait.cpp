@@ -5,6 +5,8 @@
 
 #include "kit/kit.hpp"
 
+#include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -587,6 +589,122 @@ TEST_CASE("the deadlock report shows the tasks of a stream that was dropped") {
   }
   CHECK(report.find("waits for shield") != std::string::npos);
   CHECK(report.find("waits for gate") != std::string::npos);
+}
+
+TEST_CASE("a wait that is over is not heard of again, though it is still there") {
+  in_a_group([](task_group& group) -> task<> {
+    handles all = three(group);
+    auto first = tandem::wait(all, first_completed);
+    auto answers = co_await std::move(first);
+    CHECK(clock::now() == at(1s));
+    auto rest = tandem::wait(std::move(answers.pending), all_completed);
+    answers = co_await std::move(rest);
+    CHECK(clock::now() == at(3s));
+    CHECK(answers.done.size() == 2);
+    CHECK(answers.pending.empty());
+
+    handles again = three(group);
+    auto limited = tandem::wait(again, all_completed, 500ms);
+    co_await std::move(limited);
+    for (int i = 0; i != 30; ++i) co_await tandem::race(yield(), sleep_for(100ms));
+    co_await sleep_for(3s);
+    CHECK(again[0].done());
+  });
+}
+
+TEST_CASE("a limit of wait counts from any moment, before the clock's epoch too, and may be as long as can be") {
+  auto body = [](task_group& group) -> task<> {
+    const auto begin = clock::now();
+    handles all = three(group);
+    auto answers = co_await tandem::wait(all, all_completed, std::chrono::nanoseconds::max());
+    CHECK(answers.done.size() == 3);
+    answers = co_await tandem::wait(three(group), all_completed, 2500ms);
+    CHECK(answers.done.size() == 2);
+    CHECK(clock::now() - begin == 5500ms);
+  };
+  simulate([](auto& b) -> task<> { co_await with_task_group(b); }(body), {.start = at(-1h)});
+}
+
+TEST_CASE("who waits for the next of a stream that is destroyed gets nothing, and goes on") {
+  auto main = []() -> task<> {
+    for (bool in_race : {false, true}) {
+      const auto begin = clock::now();
+      std::vector<task<int>> tasks;
+      tasks.push_back(after(5s, 1));
+      auto stream = std::make_unique<tandem::completion_stream<int>>(as_completed(std::move(tasks)));
+      bool went_on = false;
+      auto takes = [&]() -> task<> {
+        std::optional<tandem::completed<int>> one;
+        if (in_race) {
+          auto first = co_await tandem::race(stream->next(), sleep_for(1h));
+          CHECK(first.index() == 0);
+          one = std::move(first.get<0>());
+        } else {
+          one = co_await stream->next();
+        }
+        CHECK(!one);
+        CHECK(clock::now() - begin == 1s);
+        went_on = true;
+      };
+      auto drops = [&]() -> task<> {
+        co_await sleep_for(1s);
+        stream.reset();
+      };
+      co_await tandem::gather(takes(), drops());
+      CHECK(went_on);
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("who was granted the next of a stream is unharmed if somebody else asks, or destroys it, before his turn") {
+  for (bool destroys : {false, true}) {
+    auto main = [&]() -> task<> {
+      std::vector<task<int>> tasks;
+      kit::gate open;
+      auto opened = [&]() -> task<int> {
+        co_await open.wait();
+        co_return 1;
+      };
+      tasks.push_back(opened());
+      tasks.push_back(after(1h, 2));
+      auto stream = std::make_unique<tandem::completion_stream<int>>(as_completed(std::move(tasks)));
+      std::optional<tandem::completed<int>> mine;
+      std::string refused;
+      auto takes = [&]() -> task<> { mine = co_await stream->next(); };
+      auto meddles = [&]() -> task<> {
+        open.open_one();
+        co_await yield();  // the task has ended, and who waits for it has not run yet
+        if (destroys)
+          stream.reset();
+        else
+          refused = co_await thrown_by([](auto& s) -> task<> { co_await s->next(); }(stream));
+      };
+      co_await tandem::gather(takes(), meddles());
+      CHECK(mine.has_value() == !destroys);
+      CHECK((refused.find("two coroutines await next()") != std::string::npos) == !destroys);
+    };
+    simulate(main());
+  }
+}
+
+TEST_CASE("a stream may go before its context, though a coroutine waits for its next") {
+  for (bool runs_on : {false, true}) {
+    asio::io_context context;
+    {
+      std::vector<task<int>> tasks;
+      tasks.push_back(after(1h, 1));
+      auto stream = as_completed(std::move(tasks));
+      auto takes = [&]() -> task<> {
+        kit::counted here;
+        co_await stream.next();
+      };
+      tandem::spawn(context, takes(), asio::detached);
+      context.poll();
+    }
+    if (runs_on) context.poll();
+  }
+  CHECK(kit::counted::live() == 0);
 }
 
 // ---- under every schedule ------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ class timeout_awaitable final : public single<T> {
     loop& l = *f.scope->loop;
     l.reserve_timer();
     this->begin(f);
-    if (length_ >= clock::duration::zero()) due_ = sleep_awaitable::saturated_sum(l.now(), length_);
+    if (length_ >= clock::duration::zero()) due_ = saturated_sum(l.now(), length_);
     if (due_ < this->scope_.deadline) this->scope_.deadline = due_;
     alarm_.set(*this, l, due_);
     this->launch_it();

@@ -60,6 +60,12 @@ clock::duration checked_duration(std::chrono::duration<Rep, Period> d, const cha
   return std::chrono::ceil<clock::duration>(d);
 }
 
+/// `t + d`, or the end of time if that is nearer.
+inline clock::time_point saturated_sum(clock::time_point t, clock::duration d) noexcept {
+  const bool too_far = t > clock::time_point() && d > clock::time_point::max() - t;
+  return too_far ? clock::time_point::max() : t + d;
+}
+
 }  // namespace detail
 
 inline clock::time_point clock::now() noexcept {

@@ -201,7 +201,11 @@ class racing : public group {
       }
   }
   bool any_failed() const noexcept { return failures_.any(); }
-  [[noreturn]] void rethrow() const { failures_.rethrow(); }
+  /// `first`: that of a leaf that decided, or null.
+  [[noreturn]] void rethrow(const std::exception_ptr& first = nullptr) const {
+    if (first) std::rethrow_exception(failures_.together_with(first));
+    failures_.rethrow();
+  }
   bool goes_on() noexcept override {
     heed_stop();
     return decided() || failures_.any();
@@ -305,12 +309,12 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
   value_type await_resume() {
     consume();
     std::optional<value_type> out;
-    if (any_failed())
-      (discard_value_of<I>(), ...);
-    else
-      ((winner() == I ? take_value<I>(out) : void()), ...);
-    if (any_failed()) rethrow();
-    return std::move(*out);
+    if (!any_failed()) ((winner() == I ? take_value<I>(out) : void()), ...);
+    if (!any_failed()) return std::move(*out);
+    (discard_value_of<I>(), ...);
+    std::exception_ptr first;
+    ((winner() == I ? void(first = failure_of_leaf<I>()) : void()), ...);
+    rethrow(first);
   }
 
  private:
@@ -377,6 +381,14 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
   void discard_value_of() noexcept {
     if constexpr (!arm<J>::is_leaf)
       if (auto& a = std::get<J>(arms_); winner() == J && a.mine.has_value()) discard(discard_, a.mine);
+  }
+  /// Of a class of leaves that says so with `failure`. What else was granted is given back with the leaf.
+  template <std::size_t J>
+  std::exception_ptr failure_of_leaf() const noexcept {
+    if constexpr (requires { std::get<J>(arms_).body.failure(); })
+      return std::get<J>(arms_).body.failure();
+    else
+      return nullptr;
   }
   template <std::size_t J>
   void take_value(std::optional<value_type>& out) {

@@ -140,11 +140,6 @@ class sleep_awaitable final : public timer_leaf {
   }
   void await_resume() noexcept { consume(); }
 
-  static clock::time_point saturated_sum(clock::time_point t, clock::duration d) noexcept {
-    const bool too_far = t > clock::time_point() && d > clock::time_point::max() - t;
-    return too_far ? clock::time_point::max() : t + d;
-  }
-
  private:
   clock::duration length_;  // counted from the moment of the co_await; negative: due_ was given
   clock::time_point due_;

@@ -129,8 +129,9 @@ class task_group_core : public group, public child_owner {
   std::size_t children() const noexcept override { return 1 + children_.size(); }
   frame* child(std::size_t i) const noexcept override { return i == 0 ? body_ : children_[i - 1]->running(); }
 
+  /// `starting`: is told of the child before that runs, by whoever waits for its start.
   template <class T>
-  task_handle<T> spawn(task<T> t, const child_options& options, bool starting = false) {
+  task_handle<T> spawn(task<T> t, const child_options& options, child_base** starting = nullptr) {
     if (!t)
       throw std::invalid_argument("tandem::task_group::spawn: the task is empty: it was moved from, or awaited before");
     if (is_closing_) throw std::logic_error("tandem::task_group::spawn: the group has been closed");
@@ -141,11 +142,12 @@ class task_group_core : public group, public child_owner {
     c->waiter = waiter;
     c->enter(*scope_.loop, *scope_.root, &scope_);
     c->background_ = options.background;
-    c->starting_ = starting;
+    c->starting_ = starting != nullptr;
     children_.push_back(c);  // may throw: then the handle was the only owner
     c->place_ = children_.size() - 1;
     c->share();
     hold();
+    if (starting) *starting = c;
     frame& f = *t.release();
     if (scope_.state != detail::scope::running || stop_came() || foreground_ == 0) {
       destroy_unstarted(f);
@@ -167,8 +169,8 @@ class task_group_core : public group, public child_owner {
     detail::loop& l = *scope_.loop;
     l.reserve_timer();
     const bool first = !std::exchange(is_closing_, true);
-    const clock::time_point now = l.now();
-    if (grace < clock::time_point::max() - now) end_of_grace_.set(*this, l, now + grace);
+    const clock::time_point due = saturated_sum(l.now(), grace);
+    if (due != clock::time_point::max()) end_of_grace_.set(*this, l, due);
     if (!first) return;
     while (!closing_waiters.empty()) closing_waiters.front().wake();
   }
@@ -201,10 +203,23 @@ class task_group_core : public group, public child_owner {
     }
   }
 
-  bool start_body(frame& body) noexcept {
-    body_ = &body;
+  /// `make` gives the frame of the body. It may spawn before that, and throw, which is how the body ends then.
+  template <class Make>
+  void start_body(Make make) noexcept {
     foreground_ = 1;
-    return launch(body, 0);
+    frame* body = nullptr;
+    try {
+      body = make();
+    } catch (...) {
+      fail(std::current_exception());
+      return foreground_done();
+    }
+    if (stop_came()) {  // in between: it never runs
+      destroy_unstarted(*body);
+      return foreground_done();
+    }
+    body_ = body;
+    if (launch(*body, 0)) take(*body, fate::done);
   }
   void take(frame& body, fate how) noexcept override {
     body_ = nullptr;
@@ -223,7 +238,7 @@ class task_group_core : public group, public child_owner {
   void stop_children() noexcept override {
     const stop_mode m = scope_.state == detail::scope::abandoned ? stop_mode::abandon : stop_mode::ask;
     if (body_) detail::loop::stop_below(*body_, m);
-    for (child_base* c : children_) c->stop(m);
+    stop_all(m);
   }
   void rethrow_failures() const {
     if (failures_.any()) failures_.rethrow();
@@ -233,7 +248,11 @@ class task_group_core : public group, public child_owner {
   void fail(std::exception_ptr e) noexcept {
     if (is_cancelled_ && is_cancellation(e)) return;  // it comes of that, through a handle
     failures_.add(std::move(e));
-    set_stopping(stop_mode::ask);
+    scope_.loop->ask([this]() noexcept { set_stopping(stop_mode::ask); });  // it may come out of a scope inside the group
+  }
+  /// By number: who is called by a stop may spawn, which leaves nothing behind here.
+  void stop_all(stop_mode m) noexcept {
+    for (std::size_t i = 0; i < children_.size(); ++i) children_[i]->stop(m);
   }
   [[gnu::cold]] static bool is_cancellation(const std::exception_ptr& e) noexcept {
     try {
@@ -245,8 +264,7 @@ class task_group_core : public group, public child_owner {
     }
   }
   void foreground_done() noexcept {
-    if (--foreground_ != 0) return;
-    for (child_base* c : children_) c->stop(stop_mode::ask);
+    if (--foreground_ == 0) stop_all(stop_mode::ask);
   }
 
   class alarm final : public timer_leaf {
@@ -265,7 +283,11 @@ class task_group_core : public group, public child_owner {
 
    private:
     step on_turn() noexcept override {
-      group_->cancel("the grace is over");
+      try {
+        group_->cancel("the grace is over");
+      } catch (...) {  // no memory for the reason
+        group_->cancel({});
+      }
       return step::none();
     }
     task_group_core* group_ = nullptr;
@@ -299,10 +321,11 @@ class with_task_group_awaitable final : public task_group_core {
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
     begin(f);
-    auto t = as_task(std::invoke(function_, face_.emplace(*this)));
-    if (!t) throw_empty_task();
-    frame& body = *t.release();
-    if (start_body(body)) this->take(body, fate::done);
+    this->start_body([this]() -> frame* {
+      auto t = as_task(std::invoke(function_, face_.emplace(*this)));
+      if (!t) throw_empty_task();
+      return t.release();
+    });
     return end();
   }
   T await_resume() {
@@ -349,8 +372,12 @@ class start_awaitable final : public leaf {
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
     report_ = std::make_shared<start_report<T>>();
-    handle_ = group_->spawn(call(std::move(function_), started<T>(report_)), options_, true);
+    handle_ = group_->spawn(call(std::move(function_), started<T>(report_)), options_, &report_->child);
     auto& c = handle_access::child(handle_);
+    if (!c.ran() && f.scope->stop_asked()) {  // nothing begins any more, here too
+      park_to_be_stopped(f);
+      return true;
+    }
     if (c.done() || !report_->value.empty()) {
       forget();
       return false;
@@ -360,7 +387,6 @@ class start_awaitable final : public leaf {
       c.stop(stop_mode::ask);
       return true;
     }
-    report_->child = &c;
     report_->waiter = this;
     c.waiters.push_back(*this);
     return true;

@@ -108,6 +108,7 @@ class child_base : public wait_node {
   }
   bool is_shared() const noexcept { return owners_ != 1; }
 
+  bool ran() const noexcept { return ran_; }
   bool done() const noexcept { return done_; }
   std::string_view name() const noexcept { return name_; }
   std::string_view name_of_child() const noexcept override { return name_; }
@@ -272,6 +273,8 @@ class handle_awaiter final : public leaf {
     if (park(f)) record().waiters.push_back(*this);
     return true;
   }
+  /// For race: what `await_resume` would throw.
+  std::exception_ptr failure() const noexcept { return record().outcome().error(); }
   value await_resume() {
     consume();
     auto& v = record().outcome().value();

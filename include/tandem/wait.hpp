@@ -84,7 +84,7 @@ class completion_stream {
   ~completion_stream();
 
   /// `while (auto one = co_await stream.next())`: an optional of the next that has ended, in the order in which they
-  /// do; empty after the last. One waiter at a time.
+  /// do; empty after the last, and if the stream is destroyed meanwhile. One waiter at a time.
   auto next();
 
  private:
@@ -110,6 +110,9 @@ completion_stream<T> as_completed(std::vector<task<T>> tasks,
 // ---- implementation ------------------------------------------------------------------------------------------------
 
 namespace detail {
+
+template <class T>
+class next_awaiter;
 
 template <class T>
 class wait_awaitable final : public timer_leaf {
@@ -155,12 +158,13 @@ class wait_awaitable final : public timer_leaf {
       a->compete_for(f);
       c.waiters.push_back(*a++);
     }
-    const clock::time_point now = l.now();
-    if (limit_ < clock::time_point::max() - now) l.add_timer(*this, now + limit_);
+    const clock::time_point due = saturated_sum(l.now(), limit_);
+    if (due != clock::time_point::max()) l.add_timer(*this, due);
     return true;
   }
   value_type await_resume() {
     consume();
+    arms_.reset();  // what is pending must not tell whatever the frame waits for next
     value_type out;
     std::vector<task_handle<T>> all = std::move(handles_);
     handles_.clear();
@@ -233,14 +237,17 @@ class completion_core final : public stop_target, public stray {
     if (!f.scope->stop_asked()) fill();
     if (under_way_ == 0) unlink_stray();
   }
-  void wait_here(leaf* l) noexcept { waiter_ = l; }
+  /// Until it has taken what it waits for.
+  void wait_here(next_awaiter<T>* n) noexcept { waiter_ = n; }
+  bool is_awaited() const noexcept { return waiter_ != nullptr; }
   std::optional<completed<T>> take() {
     if (given_ == ended_.size()) return std::nullopt;
     auto& one = ended_[given_++];
     return completed<T>{one.index, tandem::outcome<T>(std::move(one.value))};
   }
-  /// The stream is gone.
+  /// The stream is gone. Who waits for its next gets nothing.
   void drop() noexcept {
+    if (waiter_) std::exchange(waiter_, nullptr)->stream_is_gone();
     if (under_way_ == 0) return delete this;
     is_dropped_ = true;
     scope_.loop->ask([this]() noexcept { stop(stop_mode::ask); });
@@ -259,7 +266,7 @@ class completion_core final : public stop_target, public stray {
   step child_ended(frame& f, fate how) noexcept override {
     keep(f, how);
     if (!is_dropped_) fill();
-    if (waiter_ && has_answer()) std::exchange(waiter_, nullptr)->wake();
+    if (waiter_ && waiter_->waiting() && has_answer()) waiter_->wake();
     if (under_way_ != 0) return step::none();
     unlink_stray();
     root& r = *scope_.root;
@@ -313,7 +320,7 @@ class completion_core final : public stop_target, public stray {
   std::size_t under_way_ = 0;
   std::vector<ended> ended_;
   std::size_t given_ = 0;
-  leaf* waiter_ = nullptr;
+  next_awaiter<T>* waiter_ = nullptr;
   bool is_dropped_ = false;
   detail::scope scope_;
 };
@@ -324,12 +331,12 @@ class next_awaiter final : public leaf {
   explicit next_awaiter(completion_core<T>& c) noexcept : core_(&c) {}
   next_awaiter(next_awaiter&& o) noexcept : core_(o.core_) {}
   ~next_awaiter() {
-    if (waiting()) core_->wait_here(nullptr);
+    if (core_ && (waiting() || granted())) core_->wait_here(nullptr);
   }
 
   static constexpr bool leaves_at_once = true;
   const char* what() const noexcept override { return "as_completed"; }
-  bool await_ready() const noexcept { return core_->has_answer(); }
+  bool await_ready() const noexcept { return !core_->is_awaited() && core_->has_answer(); }
   bool suspend(frame& f) {
     core_->start_for(f);
     if (core_->has_answer()) return false;
@@ -338,7 +345,13 @@ class next_awaiter final : public leaf {
   }
   std::optional<completed<T>> await_resume() {
     consume();
+    if (!core_) return std::nullopt;
+    core_->wait_here(nullptr);
     return core_->take();
+  }
+  void stream_is_gone() noexcept {
+    core_ = nullptr;
+    if (waiting()) wake();
   }
   void stop(stop_mode m) noexcept override {
     if (waiting()) core_->wait_here(nullptr);
@@ -350,7 +363,7 @@ class next_awaiter final : public leaf {
   }
 
  private:
-  completion_core<T>* core_;
+  completion_core<T>* core_;  // null once the stream has gone
 };
 
 }  // namespace detail

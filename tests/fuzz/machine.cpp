@@ -591,6 +591,44 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         for (const auto& h : handles) check(h.done(), "a group ends after its children");
         co_return m.returns(mix(v, code));
       }
+      case kind::start: {
+        const auto serve = [&](tandem::started<std::uint32_t> ready) -> task<item> {
+          const item first = co_await child(0);
+          ready(first.code);
+          co_return co_await child(1);
+        };
+        const auto body = [&](task_group& group) -> task<item> {
+          if (!n.has_limit()) co_return item(co_await group.start<std::uint32_t>(serve));
+          const auto r = co_await tandem::try_timeout(d, group.start<std::uint32_t>(serve));
+          co_return item(r ? *r : late);
+        };
+        co_return m.returns(mix(v, (co_await tandem::with_task_group(body)).code));
+      }
+      case kind::close: {
+        m.at_a_time = static_cast<unsigned>(n.children.size());
+        const auto serves = [&](task_group& group, std::size_t i) -> task<item> {
+          co_await group.closing();
+          co_return co_await child(i);
+        };
+        const auto close = [&](task_group& group) {
+          m.due = w.now() + n.grace();
+          n.has_grace() ? group.close(std::chrono::seconds(n.grace())) : group.close();
+        };
+        const auto body = [&](task_group& group) -> task<item> {
+          for (std::size_t i = 1; i != n.children.size(); ++i)
+            group.spawn(n.waits_for_closing(i) ? serves(group, i) : child(i));
+          if (n.closes_first()) close(group);
+          item r = co_await child(0);
+          if (!n.closes_first()) close(group);
+          co_return r;
+        };
+        try {
+          co_return m.returns(mix(v, (co_await tandem::with_task_group(body)).code));
+        } catch (const tandem::cancelled&) {
+          check(n.closes_first() && n.has_grace() && w.now() >= m.due, "a group is cancelled if its grace is over");
+          co_return m.returns(mix(v, was_cancelled));
+        }
+      }
       case kind::as_completed:
       case kind::as_completed_some: {
         const auto running_now = std::make_shared<unsigned>(0);

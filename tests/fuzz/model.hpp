@@ -217,6 +217,10 @@ class model {
         if (r.waited && s.at < r.at && r.end == how::value) r.end = how::stopped, r.code = 0;  // who awaits it is
         return then(here, r);
       }
+      case kind::start:
+        return start(n, t, s);
+      case kind::close:
+        return close(n, t, s);
       case kind::as_completed:
       case kind::as_completed_some:
         return stream(n, t, s);
@@ -402,7 +406,7 @@ class model {
       if (k.over && decides(k.r)) winner = i;
       if (i != 0 || !has_leaf || winner != none) continue;
       leaf = wait(t, due, 0, s);
-      if (s.at == t) out.exact = false;
+      if (s.at == t || s.at == due) out.exact = false;  // the leaf of a race around it may be due first, and stop it
     }
     if (winner != none) {
       arms.stop_all(t, true, winner);
@@ -516,6 +520,103 @@ class model {
       mine.code = mix(mine.code, !h || h->r.end == how::stopped ? was_cancelled : h->r.code);
     }
     out.waited |= mine.waited;
+    const auto failures = crew.join(out);
+    if (!failures.empty()) return ends_in(std::move(out), failures);
+    if (is_cancelled && mine.end != how::value) {
+      if (s.at == out.at) out.exact = false;
+      if (!s.came(out.at)) mine.end = how::value, mine.code = was_cancelled;
+    }
+    if (mine.end != how::value) return ends_in(std::move(out), {});
+    out.code = mix(out.code, mine.code);
+    return out;
+  }
+
+  /// The child runs both of its children; who waits for its start goes on in between, or when his time is up.
+  result start(const node& n, long t, stop_at s) {
+    result out = ends(how::value, n.number, t);
+    out.exact = s.at != t;
+    if (s.came(t)) return ends_in(std::move(out), {});
+    const auto first = [&](stop_at x) { return eval(n.children[0], t, x); };
+    const long due = n.has_limit() ? t + n.seconds() : never;
+    order_counts_ |= due == t;
+    result r = first(s);
+    const bool is_late = r.waited && due < std::min(r.at, s.at);
+    const bool has_value = is_late || (r.end == how::value && (!r.waited || r.at <= s.at));
+    if (r.waited && due <= s.at && due == r.at) out.exact = false;
+    if (r.waited && s.at == std::min(due, r.at) && r.end != how::failed) out.exact = false;
+    out.code = mix(out.code, is_late ? late : r.code);
+    if (is_late) r = either(due, s, first);
+
+    std::vector<std::uint32_t> failures;
+    const auto add = [&](const result& next) {
+      out = with(std::move(out), next);
+      out.at = std::max(out.at, next.at);
+      out.waited |= next.waited;
+      if (next.end == how::failed) failures.push_back(next.code);
+    };
+    add(r);
+    if (is_late) out.at = std::max(out.at, due);
+    const auto second = [&](stop_at x) { return eval(n.children[1], r.at, x); };
+    if (r.end == how::value) add(is_late ? either(due, s, second) : second(s));
+    if (!failures.empty() || !has_value) return ends_in(std::move(out), failures);
+    return out;
+  }
+
+  result close(const node& n, long t, stop_at s) {
+    const bool never_run = s.came(t);  // a group that is stopping starts nothing
+    result out = ends(how::value, n.number, t);
+    out.exact = s.at != t;
+    siblings crew{*this};
+    crew.runs.reserve(4);
+    bool failed = false, some_wait = false;
+    for (std::size_t i = 1; i != n.children.size(); ++i) {
+      if (never_run || failed) continue;
+      some_wait |= n.waits_for_closing(i);
+      if (n.waits_for_closing(i)) continue;
+      const child_run& k = crew.begin(n.children[i], t, s);
+      failed = k.over && k.r.end == how::failed;
+    }
+    out.waited = some_wait;
+    const std::size_t body = crew.runs.size();
+    order_counts_ |= failed;
+    {
+      const child_run& k = crew.begin(n.children[0], t, failed ? std::min(s, stop_at{t - 1, true}) : s);
+      // Who has been told that the group closes goes on, in a stopped scope.
+      if (!failed && k.over && k.r.end == how::failed && some_wait && n.closes_first()) out.exact = false;
+      failed |= k.over && k.r.end == how::failed;
+    }
+    if (failed) {
+      crew.stop_all(t, true);
+      const auto failures = crew.join(out);
+      return ends_in(std::move(out), failures);
+    }
+
+    const result ended = crew.runs[body].r;
+    const long first = crew.first_failure();
+    const long closes = n.closes_first() ? t : ended.end == how::value && ended.at <= first ? ended.at : never;
+    if (!n.closes_first() && ended.waited && closes == first) out.exact = false;
+    if (some_wait && closes <= s.at && closes != never) {
+      if (s.at == closes || first == closes) out.exact = false;
+      for (std::size_t i = 1; i != n.children.size(); ++i) {
+        if (!n.waits_for_closing(i)) continue;
+        crew.begin(n.children[i], closes, s).over = false;
+        crew.runs.back().r.waited = true;
+      }
+    }
+    bool all_at_once = true, is_cancelled = false;
+    long last = t;
+    for (const child_run& k : crew.runs) {
+      last = std::max(last, k.r.at);
+      all_at_once &= k.over;
+    }
+    if (closes != never && n.has_grace() && !all_at_once) {
+      const long due = closes + n.grace(), nearest = std::min({crew.first_failure(), last, s.at});
+      if (due == nearest) out.exact = false;
+      is_cancelled = due <= nearest;
+      if (is_cancelled) crew.stop_all(due, false);
+    }
+    crew.heed_failures();
+    result mine = crew.runs[body].r;
     const auto failures = crew.join(out);
     if (!failures.empty()) return ends_in(std::move(out), failures);
     if (is_cancelled && mine.end != how::value) {

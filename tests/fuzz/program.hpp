@@ -57,7 +57,9 @@ namespace fuzz {
   X(wait, 1, 4)                \
   X(as_completed, 0, 4)        \
   X(as_completed_some, 1, 4)   \
-  X(race_waits, 0, 0)
+  X(race_waits, 0, 0)          \
+  X(start, 2, 2)               \
+  X(close, 1, 4)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -87,8 +89,14 @@ struct node {
   /// Of a task group: is child `i` in the background; does the body cancel the group, or what it waited for in vain?
   bool is_background(std::size_t i) const { return i != 0 && (a >> (i + 2)) % 2 != 0; }
   bool cancels() const { return a / 4 % 2 != 0; }
+  /// Of `close`: does child `i` wait until the group is closing; does the body close it before it runs child 0, or
+  /// afterwards; after how many seconds is what is left stopped, if at all?
+  bool waits_for_closing(std::size_t i) const { return i != 0 && (a >> (i + 2)) % 2 != 0; }
+  bool closes_first() const { return a / 4 % 2 != 0; }
+  bool has_grace() const { return a / 64 != 3; }
+  long grace() const { return a / 64 * 2; }
   bool is_first_successful() const { return what == kind::race_successful || (what == kind::race_tuple && a % 2 != 0); }
-  /// Of `wait`: the condition, as a return_when; has it a time limit, in seconds?
+  /// Of `wait`: the condition, as a return_when; has it, or the start, a time limit, in seconds?
   unsigned condition() const { return a / 8 % 3; }
   bool has_limit() const { return a / 24 % 2 != 0; }
   /// Of `as_completed_some`: after so many the stream is dropped.
@@ -107,7 +115,10 @@ struct node {
       case kind::cancel_group:
         return !is_first;
       case kind::cancel_handle:
+      case kind::start:
         return is_first;
+      case kind::close:
+        return !is_first && !waits_for_closing(static_cast<std::size_t>(&child - &children.front()));
       default:
         return true;
     }
@@ -115,7 +126,7 @@ struct node {
   /// May it have a value although a child was stopped?
   bool stops_children() const {
     return races() || what == kind::try_timeout || what == kind::task_group || what == kind::cancel_group ||
-           what == kind::cancel_handle || what == kind::wait;
+           what == kind::cancel_handle || what == kind::wait || what == kind::start || what == kind::close;
   }
   /// Awaits a tree, which may also end with what a stream in it has left behind.
   bool is_a_tree() const { return what == kind::on || what == kind::await_spawned; }
