@@ -796,7 +796,7 @@ TEST_CASE("a semaphore resized and closed among waiters under any schedule keeps
           }
         };
         auto resizes = [&]() -> task<> {
-          for (const std::size_t n : {1, 0, 2, 3, 1}) {
+          for (const std::size_t n : {1u, 0u, 2u, 3u, 1u}) {
             co_await sleep_for(1s);
             s.s.resize(n);
           }
@@ -1129,7 +1129,7 @@ TEST_CASE("the report of a deadlock says who waits, and in debug builds where th
     c = s.try_acquire(1);
     permit e = s.try_acquire(1);
     permit f = s.try_acquire(2);
-    co_await s.acquire(6);
+    (void)co_await s.acquire(6);
   };
   const std::string report = report_of(main());
   CAPTURE(report);

@@ -9,9 +9,12 @@
 // A new primitive takes three steps: a row in TANDEM_FUZZ_KINDS, a case in `play`, a case in `model::act`. One whose
 // order of service is not modelled yet returns `exact = false` there; the laws check it all the same.
 #include <tandem/cancel.hpp>
+#include <tandem/event.hpp>
 #include <tandem/gather.hpp>
+#include <tandem/mutex.hpp>
 #include <tandem/race.hpp>
 #include <tandem/run.hpp>
+#include <tandem/semaphore.hpp>
 #include <tandem/task_group.hpp>
 #include <tandem/wait.hpp>
 
@@ -179,7 +182,18 @@ class world {
   }
   void check_handlers() const {
     for (const tree& t : trees_) check(t.calls == 1 || closing, "each spawn has its handler called");
+    check(out == 0 && some.available() == some.capacity() && some.waiting() == 0, "no permit is lost");
+    check(!one.is_locked() && one.waiting() == 0, "no lock is lost");
   }
+
+  // For nodes of the kind `lines`.
+  tandem::semaphore some{2};
+  std::size_t out = 0;  // of its permits
+  tandem::mutex one;
+  bool is_locked = false;
+  tandem::event done;
+  tandem::condition changed;
+  unsigned stock = 0;
 
  private:
   struct tree {
@@ -344,6 +358,124 @@ task<item> limited(std::shared_ptr<unsigned> running, unsigned limit, task<item>
     ~place() { --running; }
   } here{*running};
   check(++*running <= limit, "not more tasks of a stream at a time than allowed");
+  co_return co_await std::move(t);
+}
+
+/// Counts up to the end of a scope.
+template <class Number>
+class counts_here {
+ public:
+  counts_here(Number& number, Number by) noexcept : number_(number), by_(by) { number_ += by; }
+  counts_here(const counts_here&) = delete;
+  ~counts_here() { number_ -= by_; }
+
+ private:
+  Number& number_;
+  Number by_;
+};
+
+/// At the end of a scope everything is back.
+struct books {
+  books(const tandem::semaphore& s, const tandem::mutex& m) noexcept : some(s), one(m) {}
+  books(const books&) = delete;
+  ~books() {
+    check(some.available() == some.capacity() && some.waiting() == 0, "no permit is lost");
+    check(!one.is_locked() && one.waiting() == 0, "no lock is lost");
+  }
+  const tandem::semaphore& some;
+  const tandem::mutex& one;
+};
+
+task<item> with_permits(tandem::semaphore& s, std::size_t count, std::size_t& out, task<item> t) {
+  const tandem::permit p = co_await s.acquire(count);
+  const counts_here<std::size_t> here(out, p.count());
+  check(p.count() == count && out + s.available() <= s.capacity(), "not more permits are out than there are");
+  co_return co_await std::move(t);
+}
+task<item> with_lock(tandem::mutex& m, std::size_t& inside, task<item> t) {
+  const tandem::mutex_lock lock = co_await m.lock();
+  const counts_here<std::size_t> here(inside, 1);
+  check(lock.owns_lock() && inside == 1, "one at a time has a mutex");
+  co_return co_await std::move(t);
+}
+task<item> sets(tandem::event& e, task<item> t) {
+  item i = co_await std::move(t);
+  e.set();
+  co_return i;
+}
+task<item> when_set(tandem::event& e, task<item> t) {
+  co_await e.wait();
+  check(e.is_set(), "a wait for an event is over when it is set");
+  co_return co_await std::move(t);
+}
+task<item> notifies(tandem::condition& c, bool& holds, std::size_t one_by_one, task<item> t) {
+  item i = co_await std::move(t);
+  holds = true;
+  for (std::size_t k = 0; k != one_by_one; ++k) c.notify_one();
+  if (one_by_one == 0) c.notify_all();
+  co_return i;
+}
+task<item> when_it_holds(tandem::condition& c, const bool& holds, task<item> t) {
+  co_await c.wait([&] { return holds; });
+  check(holds, "a wait for a condition is over when it holds");
+  co_return co_await std::move(t);
+}
+
+/// `t` with something of what the program shares, or without when it is not to be had in time.
+task<item> with_lines(const node& n, world& w, task<item> t) {
+  const std::chrono::seconds d(n.seconds());
+  const std::size_t count = 1 + n.a / 64;
+  std::optional<tandem::permit> p;
+  std::optional<tandem::mutex_lock> lock;
+  try {
+    switch (n.a / 8 % 8) {
+      case 0:
+      case 1:
+        p = co_await tandem::try_timeout(d, w.some.acquire(count));
+        break;
+      case 2:
+        lock = co_await tandem::try_timeout(d, w.one.lock());
+        break;
+      case 3: {
+        auto first = co_await tandem::race(w.some.acquire(count), w.one.lock(), w.some.acquire(), w.done.wait(),
+                                           tandem::sleep_for(d));
+        if (first.index() == 0) p = std::move(first.get<0>());
+        if (first.index() == 1) lock = std::move(first.get<1>());
+        if (first.index() == 2) p = std::move(first.get<2>());
+        break;
+      }
+      case 4:
+        co_await tandem::try_timeout(d, w.done.wait());
+        break;
+      case 5:
+        w.done.set();
+        if (count % 2 == 0) w.done.reset();
+        break;
+      case 6: {
+        const auto in_time = co_await tandem::try_timeout(d, w.changed.wait([&] { return w.stock != 0; }));
+        check(!in_time || w.stock != 0, "a wait for a condition is over when it holds");
+        if (in_time) --w.stock;
+        break;
+      }
+      case 7:
+        ++w.stock;
+        w.changed.notify_one();
+        w.some.resize(count);
+        break;
+    }
+  } catch (const std::invalid_argument&) {  // more than there are now
+  }
+  const counts_here<std::size_t> has(w.out, p ? p->count() : 0);
+  check(w.some.available() == 0 || w.some.available() + w.out <= w.some.capacity(),
+        "not more permits are out than there are");
+  check(!lock || !std::exchange(w.is_locked, true), "one at a time has a mutex");
+  struct unlocks {
+    world& w;
+    bool has_lock;
+    ~unlocks() {
+      if (has_lock) w.is_locked = false;
+    }
+  } last{w, lock.has_value()};
   co_return co_await std::move(t);
 }
 
@@ -643,6 +775,39 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         }
         co_return m.returns(mix(v, code));
       }
+      case kind::permits:
+      case kind::weighted:
+      case kind::lock: {
+        tandem::semaphore s(n.permits());
+        tandem::mutex one;
+        const books here(s, one);
+        std::size_t out = 0;
+        std::vector<task<item>> tasks;
+        for (std::size_t i = 0; i != n.children.size(); ++i)
+          tasks.push_back(n.what == kind::lock ? with_lock(one, out, child(i))
+                                               : with_permits(s, n.takes_permits(i), out, child(i)));
+        m.at_a_time = n.permits();
+        const auto results = co_await tandem::gather(std::move(tasks));
+        co_return m.returns(mix_all(v, results));
+      }
+      case kind::event:
+      case kind::condition: {
+        m.at_a_time = static_cast<unsigned>(n.children.size());
+        tandem::event e;
+        tandem::condition c;
+        bool holds = false;
+        const std::size_t one_by_one = n.a / 32 % 2 * (n.children.size() - 1);
+        std::vector<task<item>> tasks;
+        for (std::size_t i = 0; i != n.children.size(); ++i)
+          if (n.what == kind::event)
+            tasks.push_back(i == 0 ? sets(e, child(i)) : when_set(e, child(i)));
+          else
+            tasks.push_back(i == 0 ? notifies(c, holds, one_by_one, child(i)) : when_it_holds(c, holds, child(i)));
+        const auto results = co_await tandem::gather(std::move(tasks));
+        co_return m.returns(mix_all(v, results));
+      }
+      case kind::lines:
+        co_return m.returns(mix(v, (co_await with_lines(n, w, child(0))).code));
     }
   } catch (...) {
     m.fails(std::current_exception());

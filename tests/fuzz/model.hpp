@@ -224,6 +224,18 @@ class model {
       case kind::as_completed:
       case kind::as_completed_some:
         return stream(n, t, s);
+      case kind::permits:
+      case kind::weighted:
+      case kind::lock:
+        return group(n, t, s);
+      case kind::event:
+      case kind::condition:
+        return after_the_first(n, t, s);
+      case kind::lines: {  // they are shared by the whole program
+        result r = then(here, child(0, t, s));
+        r.exact = false;
+        return r;
+      }
     }
     std::abort();
   }
@@ -237,11 +249,15 @@ class model {
 
   result group(const node& n, long t, stop_at s) {
     const std::size_t count = n.fans_out() ? n.elements() : n.children.size();
-    const std::size_t limit = n.fans_out() ? n.limit() : count;
+    const std::size_t limit = n.fans_out() ? n.limit() : n.waits_in_line() ? n.permits() : count;
     const auto fails = [&](const child_run& k) { return k.r.end == how::failed && (!k.what || !n.gives_outcomes()); };
     result out = ends(how::value, n.number, t);
     std::vector<child_run> runs;
-    std::size_t under_way = 0;
+    std::size_t under_way = 0, taken = 0;
+    const auto has_place = [&](std::size_t i) {
+      if (i == count) return false;
+      return n.waits_in_line() ? taken + n.takes_permits(i) <= limit : under_way != limit;
+    };
     bool failed = false, some_stopped = false;
     long now = t;
 
@@ -250,13 +266,16 @@ class model {
       // A group that begins in a stopped scope goes on starting children; one that is stopped later does not.
       const bool stop_came = s.came(now) && !s.came(t);
       if (s.at == t && out.waited && runs.size() != count) out.exact = false;  // which of the two is it?
-      while (runs.size() != count && under_way != limit && !failed && !some_stopped && !stop_came) {
+      // A permit that was granted before the stop begins its child after it.
+      if (s.at == now && n.waits_in_line() && out.waited && runs.size() != count) out.exact = false;
+      while (has_place(runs.size()) && !failed && !some_stopped && !stop_came) {
         const unsigned i = static_cast<unsigned>(runs.size());
         child_run k{
             n.fans_out() && i == n.throws_at() ? nullptr : &n.children[n.fans_out() ? i % 2 : i], now, {}, true};
         k.r = k.what ? eval(*k.what, now, s) : ends(how::failed, of_element + i, now);
         k.over = !k.r.waited;
         under_way += !k.over;
+        taken += k.over ? 0 : n.takes_permits(i);
         failed = k.over && fails(k);
         runs.push_back(std::move(k));
       }
@@ -270,6 +289,7 @@ class model {
         if (k.over || k.r.at != now) continue;
         k.over = true;
         --under_way;
+        taken -= n.takes_permits(static_cast<std::size_t>(&k - runs.data()));
         if (fails(k))
           failed = true;
         else if (k.r.end == how::stopped)
@@ -282,6 +302,8 @@ class model {
       if (failed) break;
     }
 
+    // Who fails gives back his permit, and the next in line begins, before the others are stopped.
+    if (failed && n.waits_in_line() && out.waited && runs.size() != count) out.exact = false;
     // The first failure stops whoever is left. In the first round that is before any of them has run again.
     if (failed) {
       const auto fails_now = [&](const child_run& k) { return k.over && fails(k) && k.r.at == now; };
@@ -321,7 +343,7 @@ class model {
     return out;
   }
 
-  // ---- races, task groups, streams
+  // ---- races, task groups, streams, events
 
   /// Children that are begun and stopped by one scope, each with the earliest stop that came to it.
   struct siblings {
@@ -733,6 +755,31 @@ class model {
     out.at = now;
     if (stopped) out.end = how::stopped, out.code = 0;
     return out;
+  }
+
+  /// A gather whose other children begin when the first has its value.
+  result after_the_first(const node& n, long t, stop_at s) {
+    const result first = eval(n.children[0], t, s);
+    if (!first.waited) return group(n, t, s);
+    siblings crew{*this};
+    crew.runs.reserve(n.children.size());
+    result out = ends(how::value, n.number, t, true);
+    crew.begin(n.children[0], t, s);
+    if (first.end == how::value && first.at <= s.at) {
+      if (first.at == s.at) out.exact = false;
+      for (std::size_t i = 1; i != n.children.size(); ++i) {
+        const child_run& k = crew.begin(n.children[i], first.at, s);
+        if (k.r.end == how::failed && k.r.at == first.at) out.exact = false;  // before others have begun, or after
+      }
+      crew.heed_failures();
+    }
+    const auto failures = crew.join(out);
+    bool all = crew.runs.size() == n.children.size();
+    for (const child_run& k : crew.runs) {
+      all &= k.r.end == how::value;
+      out.code = mix(out.code, k.r.code);
+    }
+    return all ? out : ends_in(std::move(out), failures);
   }
 
   static constexpr long never = std::numeric_limits<long>::max();

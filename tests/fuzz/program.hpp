@@ -59,7 +59,13 @@ namespace fuzz {
   X(as_completed_some, 1, 4)   \
   X(race_waits, 0, 0)          \
   X(start, 2, 2)               \
-  X(close, 1, 4)
+  X(close, 1, 4)               \
+  X(permits, 2, 4)             \
+  X(weighted, 2, 4)            \
+  X(lock, 2, 4)                \
+  X(event, 2, 4)               \
+  X(condition, 2, 4)           \
+  X(lines, 1, 1)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -83,6 +89,10 @@ struct node {
   unsigned elements() const { return a % 6; }
   unsigned limit() const { return 1 + a / 6 % 3; }
   unsigned throws_at() const { return a / 18 % 4 == 3 ? a / 72 : ~0u; }
+  /// Of those whose children wait in line: how many permits there are, and how many child `i` takes.
+  bool waits_in_line() const { return what == kind::permits || what == kind::weighted || what == kind::lock; }
+  unsigned permits() const { return what == kind::lock ? 1 : what == kind::weighted ? 3 : 1 + a / 32 % 3; }
+  unsigned takes_permits(std::size_t i) const { return what == kind::weighted ? 1 + (a >> (i + 2)) % 3 : 1; }
   bool fans_out() const {
     return what == kind::transform || what == kind::transform_outcomes || what == kind::for_each;
   }
@@ -114,8 +124,15 @@ struct node {
       case kind::task_group:
       case kind::cancel_group:
         return !is_first;
+      case kind::permits:  // granted a permit, and then stopped, its holder goes on as far as he need not wait
+      case kind::weighted:
+      case kind::lock:
+      case kind::lines:
+        return false;
       case kind::cancel_handle:
       case kind::start:
+      case kind::event:
+      case kind::condition:
         return is_first;
       case kind::close:
         return !is_first && !waits_for_closing(static_cast<std::size_t>(&child - &children.front()));

@@ -126,7 +126,7 @@ tandem::task<T> after(tandem::clock::duration d, T value) {
 template <class A>
 tandem::task<std::string> thrown_by(A awaitable) {
   try {
-    co_await std::move(awaitable);
+    (void)co_await std::move(awaitable);
   } catch (const std::exception& e) {
     co_return e.what();
   }
