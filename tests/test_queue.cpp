@@ -1274,7 +1274,8 @@ TEST_CASE("a time limit around a push or a pop takes it out of the line, or it t
   CHECK(l.live == 0);
 }
 
-TEST_CASE("time limits that are over when an item comes lose nothing, under any schedule, stop and end of the context") {
+TEST_CASE(
+    "time limits that are over when an item comes lose nothing, under any schedule, stop and end of the context") {
   for (const std::size_t capacity : {std::size_t{0}, std::size_t{1}}) {
     struct made final : kit::scenario {
       explicit made(std::size_t c) : q(c) {}
@@ -1569,6 +1570,62 @@ TEST_CASE("a queue holds what moves without throwing: what cannot be copied, ass
   };
   simulate(main());
   CHECK(kit::counted::live() == 0);
+}
+
+namespace {
+
+struct counts_moves {
+  counts_moves() = default;
+  counts_moves(counts_moves&& o) noexcept : moves(o.moves + 1) {}
+  counts_moves& operator=(counts_moves&&) = delete;
+  int moves = 0;
+};
+struct job {  // an aggregate, whose members need destructors
+  std::string name;
+  std::unique_ptr<int> number;
+};
+
+}  // namespace
+
+TEST_CASE("an item is moved three times on its way, once more if its push waits, once less if its pop does") {
+  auto main = []() -> task<> {
+    queue<counts_moves> q(1);
+    co_await q.push(counts_moves());
+    const auto got = co_await q.pop();
+    CHECK(got->moves == 1 + 3);
+    auto pushes = [&]() -> task<> {
+      co_await q.push(counts_moves());
+      co_await q.push(counts_moves());
+    };
+    auto pops = [&]() -> task<> {
+      CHECK(q.try_pop()->moves == 1 + 2);
+      const auto waited = co_await q.pop();
+      CHECK(waited->moves == 1 + 4);
+    };
+    co_await gather(pushes(), pops());
+    auto pops_first = [&]() -> task<> {
+      const auto given = co_await q.pop();
+      CHECK(given->moves == 1 + 2);
+    };
+    auto pushes_then = [&]() -> task<> { co_await q.push(counts_moves()); };
+    co_await gather(pops_first(), pushes_then());
+  };
+  simulate(main());
+}
+
+TEST_CASE("an aggregate is pushed by its name, on g++ 12 too") {
+  auto main = []() -> task<> {
+    queue<job> jobs;
+    job one{"a name that is too long for the string itself", std::make_unique<int>(1)};
+    co_await jobs.push(std::move(one));
+    std::vector<job> more(2);
+    co_await jobs.push_range(std::move(more));
+    const auto first = co_await jobs.pop();
+    CHECK(*first->number == 1);
+    const auto rest = co_await jobs.pop_some(5);
+    CHECK(rest.size() == 2);
+  };
+  simulate(main());
 }
 
 TEST_CASE("what is pushed is converted where the push is made") {

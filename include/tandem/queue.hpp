@@ -138,7 +138,7 @@ class basic_queue {
   /// True if the item was accepted; if not, it is where it was. Waits for nothing and drops nothing but, under
   /// `drop_oldest`, another for it. From any code. Throws `queue_closed`.
   bool try_push(T&& item) { return core_->try_push_now(item); }
-  bool try_push(const T& item) { return try_push(T(item)); }
+  bool try_push(const T& item) requires std::is_copy_constructible_v<T> { return try_push(T(item)); }
   /// The next item, if one is there for the taking. From any code. Throws `queue_closed` after `cancel()`.
   std::optional<T> try_pop() { return core_->try_pop_now(); }
 
@@ -610,6 +610,9 @@ class push_request : public queue_request<T, Loops> {
   using waiter = pusher<T, Loops>;
   static constexpr const char* name = "queue::push";
 
+  template <class Item>
+  push_request(queue_core<T, Loops>& core, std::in_place_t, Item&& item)
+      : queue_request<T, Loops>(core), items_{{{static_cast<T>(std::forward<Item>(item))}}} {}
   push_request(queue_core<T, Loops>& core, Items&& items) noexcept
       : queue_request<T, Loops>(core), items_(std::move(items)) {}
   bool try_now() {
@@ -737,8 +740,7 @@ template <class Item>
 auto basic_queue<T, Loops>::push(Item&& item) {
   static_assert(std::is_convertible_v<Item&&, T>, "push takes what converts to the queue's items");
   using one = std::array<detail::to_push<T>, 1>;
-  return detail::asks_queue<detail::push_request<T, Loops, one>>(*core_,
-                                                                 one{{{static_cast<T>(std::forward<Item>(item))}}});
+  return detail::asks_queue<detail::push_request<T, Loops, one>>(*core_, std::in_place, std::forward<Item>(item));
 }
 template <class T, class Loops>
 template <std::ranges::input_range Range>

@@ -21,6 +21,7 @@
 #include "driver.hpp"
 #include "model.hpp"
 #include "program.hpp"
+#include "queues.hpp"
 
 #include TANDEM_ASIO_HEADER(bind_cancellation_slot.hpp)
 #include TANDEM_ASIO_HEADER(cancellation_signal.hpp)
@@ -150,6 +151,7 @@ class world {
     last_woken_ = {due, number};
   }
   unsigned long sleepers = 0;
+  fuzz::queues<counted> queues;
   /// Spawns `n` as a tree. Gives its number.
   std::size_t spawn(const node& n) {
     tree& t = trees_.emplace_back();
@@ -484,6 +486,65 @@ task<> cancel_after(std::chrono::seconds d, task_group& group) {
   group.cancel("enough");
 }
 
+/// By one of the kinds that wait at a queue of the world, for so long, or need not.
+task<std::uint32_t> uses_queue(const node& n, world& w) {
+  auto& all = w.queues;
+  auto& q = all[n.a];
+  const std::chrono::seconds patience(n.patience());
+  const auto take = [&](auto& from, unsigned turn, const auto& got) {
+    return got ? all.popped(from, turn, *got) : was_cancelled;
+  };
+  try {
+    switch (n.what) {
+      case kind::queue_push: {
+        const auto first = co_await tandem::race(q.push(all.next()), tandem::sleep_for(patience));
+        co_return first.index() == 0 ? first.get<0>() : late;
+      }
+      case kind::queue_push_range: {
+        const auto pushes = [&]() -> task<std::size_t> { co_return co_await q.push_range(all.next(n.items())); };
+        const auto accepted = co_await tandem::try_timeout(patience, pushes());
+        check(!accepted || *accepted == n.items(), "all of a range are accepted");
+        co_return accepted ? static_cast<std::uint32_t>(*accepted) : late;
+      }
+      case kind::queue_pop: {
+        const unsigned turn = all.turn();
+        auto first = co_await tandem::race(q.pop(), tandem::sleep_for(patience));
+        co_return first.index() == 0 ? take(q, turn, first.get<0>()) : late;
+      }
+      case kind::queue_pop_some: {
+        std::uint32_t code = 0;
+        const auto pops = [&]() -> task<> {
+          unsigned turn = all.turn();
+          const auto some = co_await q.pop_some(n.items());
+          check(some.size() <= n.items(), "not more items than asked for");
+          for (const auto& one : some) code = mix(code, all.popped(q, std::exchange(turn, all.turn()), one));
+        };
+        const auto in_time = co_await tandem::try_timeout(patience, pops());
+        co_return in_time ? code : late;
+      }
+      case kind::queue_try: {
+        if (n.way() % 2 == 0) co_return q.try_push(all.next());
+        const unsigned turn = all.turn();
+        co_return take(q, turn, q.try_pop());
+      }
+      case kind::queue_race: {
+        auto& other = all[n.a + 1];
+        const unsigned turn = all.turn();
+        auto first = co_await tandem::race(q.pop(), tandem::sleep_for(patience), other.pop());
+        if (first.index() == 1) co_return late;
+        co_return first.index() == 0 ? take(q, turn, first.get<0>()) : take(other, turn, first.get<2>());
+      }
+      default:
+        if (n.way() == 0) q.close();
+        if (n.way() == 1) q.cancel();
+        if (n.way() > 1) all.renew(n.a);
+        co_return n.way();
+    }
+  } catch (const tandem::queue_closed&) {
+    co_return was_cancelled;
+  }
+}
+
 task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
   mark m(w, n, parent, to_its_end);
   const std::uint32_t v = n.number;
@@ -808,6 +869,36 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
       }
       case kind::lines:
         co_return m.returns(mix(v, (co_await with_lines(n, w, child(0))).code));
+      case kind::queue_push:
+      case kind::queue_push_range:
+      case kind::queue_pop:
+      case kind::queue_pop_some:
+      case kind::queue_try:
+      case kind::queue_race:
+      case kind::queue_end:
+        co_return m.returns(mix(v, co_await uses_queue(n, w)));
+      case kind::queue_between: {
+        tandem::queue<std::uint32_t> between(n.a % 3);
+        const auto pushes = [&]() -> task<> {
+          const std::uint32_t code = mix(v, (co_await child(0)).code);
+          if (n.way() % 2 == 0)
+            for (unsigned i = 0; i != n.items(); ++i) co_await between.push(code);
+          else
+            co_await between.push_range(std::vector<std::uint32_t>(n.items(), code));
+          between.close();
+        };
+        const auto pops = [&]() -> task<std::uint32_t> {
+          std::uint32_t sum = (co_await between.pop()).value();
+          if (n.way() / 2 == 0)
+            while (const auto code = co_await between.pop()) sum = mix(sum, sum);
+          else
+            for (std::vector<std::uint32_t> some; !(some = co_await between.pop_some(2)).empty();)
+              for (unsigned i = 0; i != some.size(); ++i) sum = mix(sum, sum);
+          co_return sum;
+        };
+        const auto both = co_await tandem::gather(pops(), pushes());
+        co_return m.returns(std::get<0>(both));
+      }
     }
   } catch (...) {
     m.fails(std::current_exception());
@@ -875,6 +966,7 @@ observation run(const node& program, const plan& p) {
       tandem::detail::virtual_now() = nullptr;
     }
     w.check_handlers();
+    w.queues.check_and_empty();
     seen.to_the_end = !w.closing;
     seen.log = std::move(w.log);
   }

@@ -236,6 +236,26 @@ class model {
         r.exact = false;
         return r;
       }
+      case kind::queue_push:
+      case kind::queue_push_range:
+      case kind::queue_pop:
+      case kind::queue_pop_some:
+      case kind::queue_try:
+      case kind::queue_race:
+      case kind::queue_end: {  // who else uses the queue then?
+        result r = here;
+        r.exact = false;
+        return r;
+      }
+      case kind::queue_between: {  // one that pops waits until the child has ended, and what it gave has been pushed
+        result r = then(here, child(0, t, s));
+        r.waited = true;
+        if (s.at == t || s.at == r.at) r.exact = false;
+        if (r.end != how::value) return r;
+        if (s.came(r.at)) return r.end = how::stopped, r.code = 0, r;
+        for (unsigned i = 1; i != n.items(); ++i) r.code = mix(r.code, r.code);
+        return r;
+      }
     }
     std::abort();
   }

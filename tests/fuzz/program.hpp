@@ -65,7 +65,15 @@ namespace fuzz {
   X(lock, 2, 4)                \
   X(event, 2, 4)               \
   X(condition, 2, 4)           \
-  X(lines, 1, 1)
+  X(lines, 1, 1)               \
+  X(queue_push, 0, 0)          \
+  X(queue_push_range, 0, 0)    \
+  X(queue_pop, 0, 0)           \
+  X(queue_pop_some, 0, 0)      \
+  X(queue_try, 0, 0)           \
+  X(queue_race, 0, 0)          \
+  X(queue_end, 0, 0)           \
+  X(queue_between, 1, 1)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -109,6 +117,11 @@ struct node {
   /// Of `wait`: the condition, as a return_when; has it, or the start, a time limit, in seconds?
   unsigned condition() const { return a / 8 % 3; }
   bool has_limit() const { return a / 24 % 2 != 0; }
+  /// Of those that use a queue, which one `a` says: how long they wait, in seconds; how many items; which of their
+  /// ways.
+  long patience() const { return a / 3 % 4; }
+  unsigned items() const { return 1 + a / 12 % 4; }
+  unsigned way() const { return a / 48 % 4; }
   /// Of `as_completed_some`: after so many the stream is dropped.
   unsigned takes() const { return what == kind::as_completed ? ~0u : 1 + a / 18 % 2; }
   bool races() const {
