@@ -304,6 +304,9 @@ class model {
       now = std::numeric_limits<long>::max();
       for (const child_run& k : runs)
         if (!k.over) now = std::min(now, k.r.at);
+      // A stop takes those in line out one by one, and when one who asks for many has gone, one behind may be granted.
+      for (std::size_t i = runs.size(); n.waits_in_line() && s.at < now && i != count; ++i)
+        if (taken + n.takes_permits(i) <= limit) out.exact = false;
       bool some_ended_well = false;
       for (child_run& k : runs) {
         if (k.over || k.r.at != now) continue;
