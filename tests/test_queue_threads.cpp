@@ -21,6 +21,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -128,8 +129,12 @@ task<> consumes_some(concurrent_queue<item>& q, books& b, std::size_t most) {
 class last_closes {
  public:
   last_closes(concurrent_queue<item>& q, int producers) : queue_(q), left_(producers) {}
-  void operator()(std::exception_ptr e) {
-    CHECK_FALSE(e);
+  /// What a producer's end calls, on any thread.
+  auto handler() {
+    return [this](std::exception_ptr e) { one_less(e); };
+  }
+  void one_less(std::exception_ptr e) {
+    if (e) std::rethrow_exception(e);
     if (--left_ == 0) queue_.close();
   }
 
@@ -151,7 +156,7 @@ TEST_CASE("real_ producers and consumers on strands that four threads run lose n
     books b(producers, each);
     last_closes closes(q, producers);
     for (int i = 0; i != producers; ++i) {
-      tandem::spawn(asio::make_strand(context), produces(q, i, each), std::ref(closes));
+      tandem::spawn(asio::make_strand(context), produces(q, i, each), closes.handler());
       if (i % 2 == 0)
         tandem::spawn(asio::make_strand(context), consumes(q, b), asio::detached);
       else
@@ -175,11 +180,11 @@ TEST_CASE("real_ contexts with a thread each, and a thread_pool, share a queue")
   asio::thread_pool pool(2);
   std::deque<asio::io_context> contexts(4);
   for (int i = 0; i != 2; ++i) {
-    tandem::spawn(contexts[static_cast<std::size_t>(i)], produces(q, i, each), std::ref(closes));
+    tandem::spawn(contexts[static_cast<std::size_t>(i)], produces(q, i, each), closes.handler());
     tandem::spawn(contexts[static_cast<std::size_t>(i + 2)], consumes(q, b), asio::detached);
   }
   tandem::spawn(pool, consumes(q, b), asio::detached);
-  tandem::spawn(asio::make_strand(pool), produces(q, 2, each), std::ref(closes));
+  tandem::spawn(asio::make_strand(pool), produces(q, 2, each), closes.handler());
   {
     std::deque<runners> threads;
     for (auto& c : contexts) threads.emplace_back(c, 1);
@@ -195,14 +200,14 @@ TEST_CASE("real_ threads without a loop push and pop too, and wake coroutines") 
   concurrent_queue<item> q(4);
   books b(producers, each);
   last_closes closes(q, producers);
-  tandem::spawn(context, produces(q, 0, each), std::ref(closes));
+  tandem::spawn(context, produces(q, 0, each), closes.handler());
   tandem::spawn(asio::make_strand(context), consumes(q, b), asio::detached);
   const auto pushes = [&](int producer) {
     for (int i = 0; i != each; ++i) {
       item one(producer, i);
       while (!q.try_push(std::move(one))) std::this_thread::yield();
     }
-    closes(nullptr);
+    closes.one_less(nullptr);
   };
   const auto pops = [&] {
     books::got got;
@@ -235,7 +240,7 @@ TEST_CASE("real_ nobody gets between the items of a push_range, on any thread") 
         std::vector<item> items;
         for (int i = 0; i != length; ++i) items.emplace_back(producer, r * length + i);
         const std::size_t accepted = co_await q.push_range(std::move(items));
-        CHECK(accepted == length);
+        if (accepted != length) std::abort();  // CHECK is for one thread
       }
     };
     bool together = true;
@@ -247,7 +252,7 @@ TEST_CASE("real_ nobody gets between the items of a push_range, on any thread") 
         before = {one->producer(), one->number()};
       }
     };
-    for (int i = 0; i != producers; ++i) tandem::spawn(asio::make_strand(context), pushes_ranges(i), std::ref(closes));
+    for (int i = 0; i != producers; ++i) tandem::spawn(asio::make_strand(context), pushes_ranges(i), closes.handler());
     tandem::spawn(asio::make_strand(context), pops(), asio::detached);
     runners(context, 4);
     CHECK(together);
