@@ -83,6 +83,7 @@ class promise_with_result : public frame {
   void unhandled_exception() noexcept {
     // A destructor throws in a frame that is being destroyed: the compilers bring that here and then leave the frame.
     if (this->destroyed_) std::terminate();
+    this->has_failed();
     result.set_error(std::current_exception());
   }
 };

@@ -122,8 +122,13 @@ class frame {
   std::coroutine_handle<> handle() noexcept { return std::coroutine_handle<frame>::from_promise(*this); }
   void destroy() noexcept {
     destroyed_ = true;
-    handle().destroy();
+    if (failed_) [[unlikely]]
+      destroy_failed();
+    else
+      handle().destroy();
   }
+  /// It was stopped, or an exception left it, or it was left before its end: see `use_failed`.
+  void has_failed() noexcept { failed_ = true; }
 
   std::suspend_always initial_suspend() noexcept { return {}; }
   /// Whoever resumed this frame sees that it is done and tells its owner: nothing runs on the stack of a frame that has
@@ -138,7 +143,24 @@ class frame {
  protected:
   ~frame() = default;
   bool destroyed_ = false;  // that is under way
+
+ private:
+  void destroy_failed() noexcept;
+  bool failed_ = false;
 };
+
+/// How many frames are being destroyed on this thread that have failed. Not inlined: see clock.hpp.
+[[gnu::noinline]] inline unsigned& failed_frames() noexcept {
+  static constinit thread_local unsigned n = 0;
+  return n;
+}
+[[gnu::cold, gnu::noinline]] inline void frame::destroy_failed() noexcept {
+  ++failed_frames();
+  handle().destroy();
+  --failed_frames();
+}
+/// For what a frame owns and is being destroyed: because whoever used it has failed, or was stopped?
+inline bool use_failed() noexcept { return failed_frames() != 0 || std::uncaught_exceptions() != 0; }
 
 /// Destroys a frame that never ran. Its parameters may be tasks that never ran either, and so on; beyond a bounded
 /// depth they wait until the outer ones are gone, so that length of such a chain is not depth of the stack. Not

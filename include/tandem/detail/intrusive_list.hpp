@@ -45,6 +45,7 @@ class intrusive_list {
 
   bool empty() const noexcept { return head_.next_ == &head_; }
   T& front() const noexcept { return static_cast<T&>(*head_.next_); }
+  T& back() const noexcept { return static_cast<T&>(*head_.prev_); }
   void push_back(T& t) noexcept { insert_before(head_, t); }
   /// Precondition: not empty.
   T& pop_front() noexcept {

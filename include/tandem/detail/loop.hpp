@@ -289,6 +289,8 @@ class loop {
   std::uint64_t number() const noexcept { return number_; }
   /// Is there a loop of that number, and has it another executor than `l`? For any thread.
   static bool is_apart_from(const loop& l, std::uint64_t number) noexcept;
+  /// Is there a loop of that number? For any thread.
+  static bool is_there(std::uint64_t number) noexcept;
 
   clock::time_point now() const noexcept { return virtual_ ? batch_time_ : real_now(); }
   /// The time at which the current batch began; costs nothing to read.
@@ -886,6 +888,14 @@ inline bool loop::is_apart_from(const loop& l, std::uint64_t number) noexcept {
   return false;
 }
 
+inline bool loop::is_there(std::uint64_t number) noexcept {
+  loops_alive& all = loops_alive::get();
+  const std::scoped_lock lock(all.mutex);
+  for (const loop* other = all.first; other; other = other->next_alive_)
+    if (other->number_ == number) return true;
+  return false;
+}
+
 template <class Executor>
 loop::access loop::access_to(const asio::any_io_executor& given) {
   using strand_of_context = asio::strand<asio::io_context::executor_type>;
@@ -1065,6 +1075,7 @@ inline void loop::drive(step s) noexcept {
       s = f.owner->child_ended(f, fate::done);
     } else {
       if constexpr (Traced) tracer_->ends(*this, f, fate::stopped);
+      f.has_failed();
       s = f.owner->child_ended(f, fate::stopped);
     }
   }

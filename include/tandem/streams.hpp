@@ -1,0 +1,772 @@
+// tandem/streams.hpp: operators over streams (map, filter, take, chunk, merge, buffer, throttle, timeout), and text by
+// lines from a socket.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// needs: x
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "asio.hpp"
+#include "cancel.hpp"
+#include "clock.hpp"
+#include "generator.hpp"
+#include "queue.hpp"
+#include "race.hpp"
+#include "run.hpp"
+#include "semaphore.hpp"
+#include "task.hpp"
+#include "task_handle.hpp"
+#include "use_task.hpp"
+
+#include "detail/beside.hpp"
+#include "detail/gcc12.hpp"
+
+#include TANDEM_ASIO_HEADER(buffer.hpp)
+#include TANDEM_ASIO_HEADER(error.hpp)
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <ranges>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+/// What is done to a stream on its way: `lines(socket) | map(parse) | filter(is_valid) | chunk(100, 1s)`.
+///
+/// Each operator takes the stream before it as an rvalue and is a generator: nothing runs before the first `next()`,
+/// failures come out of `next()`, and `close()` (or `for_each`) closes all of them, the last first. Those that work
+/// ahead (`map` with a limit above 1, `merge`, `buffer`, `chunk` with a time) do so beside the coroutine, from the
+/// first `next()` on, and hold a bounded number of items; their tasks are stopped and joined by `close()`, and if the
+/// stream is dropped instead, stopped then and joined by the tree. Items move without throwing there.
+namespace tandem::inline TANDEM_CONFIG::streams {
+
+struct map_options {
+  std::size_t limit = 1;  ///< calls under way, and results that nobody has taken, at a time; at least 1
+  bool ordered = true;    ///< in the order of the items; otherwise as they end
+};
+
+/// `| map(fetch, {.limit = 8})`: what the function gives for each item; if that is awaitable, what it gives then. The
+/// first failure is thrown, in order if it is ordered, and ends the stream. Throws std::invalid_argument for a limit of
+/// zero. A function that is not awaited is called one item at a time.
+template <class Function>
+auto map(Function&& function, map_options options = {});
+
+/// `| filter(is_valid)`: the items for which the predicate gives true, or something to await that does.
+template <class Predicate>
+auto filter(Predicate&& predicate);
+
+/// `| take(10)`: the first so many, then the end; no more is asked for.
+inline auto take(std::size_t count);
+
+/// `| chunk(100)`: vectors of so many items; the last may have fewer, none is empty.
+inline auto chunk(std::size_t size);
+/// `| chunk(100, 1s)`: the same, but a vector is given when its first item has waited for so long.
+template <class Rep, class Period>
+auto chunk(std::size_t size, std::chrono::duration<Rep, Period> longest);
+
+/// `| buffer(64)`: asks for up to so many items ahead of who takes them.
+inline auto buffer(std::size_t size);
+
+/// `| throttle(100ms)`: one item at most in so long: the next is held back until then. None is dropped.
+template <class Rep, class Period>
+auto throttle(std::chrono::duration<Rep, Period> interval);
+
+/// `| timeout(5s)`: `timed_out` if an item takes longer, counted from when it was asked for; that ends the stream.
+template <class Rep, class Period>
+auto timeout(std::chrono::duration<Rep, Period> longest);
+
+/// `merge(a, b)`: the items of all, as they come, each stream's in its order; the first failure ends all.
+template <stream... Streams>
+auto merge(Streams&&... sources);
+/// The same for any number of one type.
+template <stream Stream>
+auto merge(std::vector<Stream> sources);
+
+/// `from(queue)`: what is popped, up to the end of the queue, which must outlive the stream.
+template <class T, class Loops>
+generator<T> from(basic_queue<T, Loops>& queue);
+/// `from(vector)`: the elements of a range, which is kept.
+template <std::ranges::input_range Range>
+auto from(Range range);
+
+/// Bytes that are no UTF-8, or a character that is cut off by the end.
+class invalid_utf8 : public std::runtime_error {
+ public:
+  invalid_utf8(const std::string& what, std::size_t offset) : std::runtime_error(what), offset_(offset) {}
+  /// Of the first wrong byte, counted from the beginning of the stream.
+  std::size_t offset() const noexcept { return offset_; }
+
+ private:
+  std::size_t offset_;
+};
+
+/// What happens to wrong bytes: an `invalid_utf8` is thrown, or U+FFFD takes their place.
+enum class utf8_errors { strict, replace };
+
+/// `| utf8()`: pieces of text of whole characters, out of strings of bytes that are cut anywhere (RFC 3629). Linear;
+/// holds back at most three bytes. With `replace` each maximal wrong part becomes one U+FFFD, as browsers do.
+inline auto utf8(utf8_errors errors = utf8_errors::strict);
+
+struct lines_options {
+  std::size_t longest = 64 * 1024;  ///< bytes of a line; std::length_error for more
+  utf8_errors errors = utf8_errors::strict;
+};
+
+/// `| split_lines()`: lines without their ends, "\n" or "\r\n", out of pieces of text; the last may have none. Throws
+/// std::length_error for a line of more than `longest` bytes.
+inline auto split_lines(std::size_t longest = lines_options().longest);
+
+/// `read(socket)`: what arrives, as strings of up to `size` bytes, until the end. Other errors are thrown; a stop loses
+/// what has arrived at that moment. The socket (any AsyncReadStream) must outlive the stream.
+template <class Socket>
+generator<std::string> read(Socket& socket, std::size_t size = 4096);
+
+/// `lines(socket)`: UTF-8 text, line by line: `read(socket) | utf8() | split_lines()`.
+template <class Socket>
+generator<std::string> lines(Socket& socket, lines_options options = {});
+
+}  // namespace tandem::inline TANDEM_CONFIG::streams
+
+// ---- implementation ------------------------------------------------------------------------------------------------
+
+namespace tandem::inline TANDEM_CONFIG::detail {
+
+/// What an operator returns: to be put behind a stream.
+template <class Make>
+class stream_operator {
+ public:
+  explicit stream_operator(Make make) : make_(std::move(make)) {}
+
+  template <class Source>
+    requires stream<std::remove_cvref_t<Source>>
+  friend auto operator|(Source&& source, stream_operator op) {
+    static_assert(!std::is_lvalue_reference_v<Source>, "an operator takes the stream as an rvalue: std::move(s) | ...");
+    return op.make_(std::move(source));
+  }
+
+ private:
+  Make make_;
+};
+
+/// For `on_exit`.
+template <class S>
+struct closes {
+  S* source;
+  task<> operator()() const { return close_stream(*source); }
+};
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_zero(const char* which) {
+  throw std::invalid_argument(std::string("tandem::streams::") + which + " is 0; it must be at least 1");
+}
+
+template <class F, class Item>
+consteval auto mapped_type() {
+  if constexpr (gives_awaitable<F&, Item>())
+    return std::type_identity<stored_t<await_result_t<std::invoke_result_t<F&, Item>>>>();
+  else
+    return std::type_identity<std::decay_t<std::invoke_result_t<F&, Item>>>();
+}
+/// What a stream of `map(f)` gives.
+template <class F, class Item>
+using mapped_t = typename decltype(mapped_type<F, Item>())::type;
+
+/// Whatever `f(item)` gives, in the end.
+template <class F, class Item>
+task<mapped_t<F, Item>> call_mapped(F& f, Item item) {
+  if constexpr (gives_awaitable<F&, Item>()) {
+    auto t = as_task(std::invoke(f, std::move(item)));
+    co_return co_await std::move(t);
+  } else {
+    co_return std::invoke(f, std::move(item));
+  }
+}
+
+template <class S, class F>
+generator<mapped_t<F, stream_item_t<S>>> map_one(S source, F f) {
+  co_await on_exit(closes<S>{&source});
+  while (auto one = co_await source.next()) {
+    if constexpr (gives_awaitable<F&, stream_item_t<S>>()) {
+      auto t = as_task(std::invoke(f, *std::move(one)));
+      auto out = co_await std::move(t);
+      co_yield moved(out);
+    } else {
+      auto out = std::invoke(f, *std::move(one));
+      co_yield moved(out);
+    }
+  }
+}
+
+/// What an operator that works ahead shares with its tasks. The generator has it through a `working_ahead`.
+template <class T>
+struct ahead {
+  explicit ahead(std::size_t capacity) : items(capacity) {}
+  void fail(std::exception_ptr e) noexcept {
+    if (!error) error = std::move(e);
+    items.close();
+  }
+  queue<T> items;
+  std::exception_ptr error;  // thrown after the items
+  beside tasks;
+};
+
+/// Dropped unclosed, it stops the tasks; what they share goes when the last of them has ended.
+template <class Shared>
+class working_ahead {
+ public:
+  explicit working_ahead(std::shared_ptr<Shared> s) noexcept : shared_(std::move(s)) {}
+  working_ahead(working_ahead&&) noexcept = default;
+  ~working_ahead() {
+    if (shared_) shared_->tasks.stop();
+  }
+  Shared* operator->() const noexcept { return shared_.get(); }
+  const std::shared_ptr<Shared>& share() const noexcept { return shared_; }
+
+ private:
+  std::shared_ptr<Shared> shared_;
+};
+
+/// For `on_exit`. Not lambdas: g++ 12 warns of frames that have those of a template in them.
+template <class Shared>
+struct closes_sources {
+  Shared* shared;
+  task<> operator()() const { return shared->close_sources(); }
+};
+template <class Shared>
+struct stops_and_closes {
+  Shared* shared;
+  task<> operator()() const {
+    shared->tasks.stop();
+    return both(*shared);
+  }
+  static task<> both(Shared& s) {
+    auto joined_and_closed = finally(s.tasks.join(), closes_sources<Shared>{&s});
+    co_await std::move(joined_and_closed);
+  }
+};
+
+// -- map, with several calls under way
+
+template <class R>
+struct mapped_in_turn {  // the order of items
+  mapped_in_turn(task_handle<R> h, permit p) noexcept : result(std::move(h)), place(std::move(p)) {}
+  task_handle<R> result;
+  permit place;
+};
+template <class R>
+struct mapped_as_it_ends {
+  mapped_as_it_ends(R r, permit p) noexcept : result(std::move(r)), place(std::move(p)) {}
+  R result;
+  permit place;
+};
+
+template <class S, class F, bool Ordered>
+struct map_shared : ahead<std::conditional_t<Ordered, mapped_in_turn<mapped_t<F, stream_item_t<S>>>,
+                                             mapped_as_it_ends<mapped_t<F, stream_item_t<S>>>>> {
+  using item = stream_item_t<S>;
+  using result = mapped_t<F, item>;
+  map_shared(S s, F g, std::size_t limit)
+      : map_shared::ahead(limit), source(std::move(s)), f(std::move(g)), places(limit) {}
+  task<> close_sources() { return close_stream(source); }
+
+  S source;
+  F f;
+  semaphore places;
+  std::size_t under_way = 0;
+  bool is_at_end = false;
+};
+
+template <class Shared>
+task<> map_unordered(std::shared_ptr<Shared> s, typename Shared::item item, permit place) {
+  try {
+    auto t = call_mapped(s->f, std::move(item));
+    auto r = co_await std::move(t);
+    co_await s->items.push(mapped_as_it_ends<typename Shared::result>(std::move(r), std::move(place)));
+  } catch (const queue_closed&) {  // another has failed
+  } catch (...) {
+    s->fail(std::current_exception());
+  }
+  if (--s->under_way == 0 && s->is_at_end) s->items.close();
+}
+template <class Shared>
+task<typename Shared::result> map_ordered(std::shared_ptr<Shared> s, typename Shared::item item) {
+  return call_mapped(s->f, std::move(item));
+}
+
+template <bool Ordered, class Shared>
+task<> map_ahead(std::shared_ptr<Shared> s) {
+  try {
+    for (;;) {
+      auto place = co_await s->places.acquire();
+      auto one = co_await s->source.next();
+      if (!one) break;
+      if constexpr (Ordered) {
+        auto call = map_ordered(s, *std::move(one));
+        auto handle = co_await s->tasks.start(std::move(call));
+        co_await s->items.push(mapped_in_turn<typename Shared::result>(std::move(handle), std::move(place)));
+      } else {
+        ++s->under_way;
+        auto call = map_unordered(s, *std::move(one), std::move(place));
+        co_await s->tasks.start(std::move(call));
+      }
+    }
+  } catch (...) {
+    s->fail(std::current_exception());
+  }
+  s->is_at_end = true;
+  if (Ordered || s->under_way == 0) s->items.close();
+}
+
+template <bool Ordered, class S, class F>
+generator<mapped_t<F, stream_item_t<S>>> map_many(working_ahead<map_shared<S, F, Ordered>> s) {
+  co_await on_exit(stops_and_closes<map_shared<S, F, Ordered>>{s.share().get()});
+  auto dispatcher = map_ahead<Ordered>(s.share());
+  co_await s->tasks.start(std::move(dispatcher));
+  while (auto one = co_await s->items.pop()) {
+    if constexpr (Ordered) {
+      auto out = co_await std::move(one->result);
+      one.reset();  // its place is for the next
+      co_yield moved(out);
+    } else {
+      auto out = std::move(one->result);
+      one.reset();
+      co_yield moved(out);
+    }
+  }
+  if (s->error) std::rethrow_exception(s->error);
+}
+
+template <bool Ordered, class S, class F>
+auto make_map(S source, F f, std::size_t limit) {
+  using shared = map_shared<S, F, Ordered>;
+  return map_many<Ordered, S, F>(
+      working_ahead<shared>(std::make_shared<shared>(std::move(source), std::move(f), limit)));
+}
+
+// -- one after the other
+
+template <class S, class P>
+generator<stream_item_t<S>> filter_items(S source, P predicate) {
+  co_await on_exit(closes<S>{&source});
+  while (auto one = co_await source.next()) {
+    bool keep = false;
+    if constexpr (gives_awaitable<P&, const stream_item_t<S>&>()) {
+      auto t = as_task(std::invoke(predicate, std::as_const(*one)));
+      keep = static_cast<bool>(co_await std::move(t));
+    } else {
+      keep = static_cast<bool>(std::invoke(predicate, std::as_const(*one)));
+    }
+    if (keep) co_yield moved(*one);
+  }
+}
+
+template <class S>
+generator<stream_item_t<S>> take_items(S source, std::size_t count) {
+  co_await on_exit(closes<S>{&source});
+  for (; count != 0; --count) {
+    auto one = co_await source.next();
+    if (!one) co_return;
+    co_yield moved(*one);
+  }
+}
+
+template <class S>
+generator<std::vector<stream_item_t<S>>> chunk_items(S source, std::size_t size) {
+  co_await on_exit(closes<S>{&source});
+  std::vector<stream_item_t<S>> some;
+  while (auto one = co_await source.next()) {
+    some.push_back(*std::move(one));
+    if (some.size() < size) continue;
+    co_yield moved(some);
+    some.clear();
+  }
+  if (!some.empty()) co_yield moved(some);
+}
+
+template <class S>
+generator<stream_item_t<S>> throttle_items(S source, clock::duration interval) {
+  co_await on_exit(closes<S>{&source});
+  clock::time_point next = clock::time_point::min();
+  while (auto one = co_await source.next()) {
+    if (clock::now() < next) co_await sleep_until(next);
+    next = saturated_sum(clock::now(), interval);
+    co_yield moved(*one);
+  }
+}
+
+template <class S>
+generator<stream_item_t<S>> limit_items(S source, clock::duration longest) {
+  co_await on_exit(closes<S>{&source});
+  for (;;) {
+    auto limited = tandem::timeout(longest, source.next());
+    auto one = co_await std::move(limited);
+    if (!one) co_return;
+    co_yield moved(*one);
+  }
+}
+
+// -- those that ask ahead: buffer, merge, chunk with a time
+
+template <class S>
+struct ask_shared : ahead<stream_item_t<S>> {
+  ask_shared(std::vector<S> all, std::size_t capacity)
+      : ask_shared::ahead(capacity), sources(std::move(all)), left(sources.size()) {}
+  task<> close_sources() { return close_from(0); }
+  /// Each, even if another one fails.
+  task<> close_from(std::size_t i) {
+    if (i == sources.size()) co_return;
+    auto all = finally(close_stream(sources[i]), closes_the_rest{this, i + 1});
+    co_await std::move(all);
+  }
+  struct closes_the_rest {
+    ask_shared* shared;
+    std::size_t first;
+    task<> operator()() const { return shared->close_from(first); }
+  };
+
+  std::vector<S> sources;
+  std::size_t left;
+};
+
+template <class S>
+task<> ask_ahead(std::shared_ptr<ask_shared<S>> s, std::size_t which) {
+  try {
+    while (auto one = co_await s->sources[which].next()) co_await s->items.push(*std::move(one));
+  } catch (const queue_closed&) {  // another has failed
+  } catch (...) {
+    s->fail(std::current_exception());
+  }
+  if (--s->left == 0) s->items.close();
+}
+template <class S>
+task<> start_to_ask(ask_shared<S>& shared, std::shared_ptr<ask_shared<S>> s) {
+  for (std::size_t i = 0; i != shared.sources.size(); ++i) {
+    auto t = ask_ahead(s, i);
+    co_await shared.tasks.start(std::move(t));
+  }
+  if (shared.sources.empty()) shared.items.close();
+}
+
+template <class S>
+generator<stream_item_t<S>> items_of(working_ahead<ask_shared<S>> s) {
+  co_await on_exit(stops_and_closes<ask_shared<S>>{s.share().get()});
+  auto start = start_to_ask(*s.share(), s.share());
+  co_await std::move(start);
+  while (auto one = co_await s->items.pop()) co_yield moved(*one);
+  if (s->error) std::rethrow_exception(s->error);
+}
+
+template <class S>
+auto make_ahead(std::vector<S> sources, std::size_t capacity) {
+  return working_ahead<ask_shared<S>>(std::make_shared<ask_shared<S>>(std::move(sources), capacity));
+}
+template <class S>
+std::vector<S> only(S source) {
+  std::vector<S> one;
+  one.push_back(std::move(source));
+  return one;
+}
+
+template <class S>
+generator<std::vector<stream_item_t<S>>> chunk_in_time(working_ahead<ask_shared<S>> s, std::size_t size,
+                                                       clock::duration longest) {
+  co_await on_exit(stops_and_closes<ask_shared<S>>{s.share().get()});
+  auto start = start_to_ask(*s.share(), s.share());
+  co_await std::move(start);
+  std::vector<stream_item_t<S>> some;
+  for (bool is_over = false; !is_over;) {
+    auto first = co_await s->items.pop();
+    if (!first) break;
+    some.push_back(*std::move(first));
+    const clock::time_point due = saturated_sum(clock::now(), longest);
+    while (some.size() < size) {
+      auto more = co_await race(s->items.pop(), sleep_until(due));
+      if (more.index() == 1) break;
+      auto& one = more.template get<0>();
+      is_over = !one;
+      if (is_over) break;
+      some.push_back(*std::move(one));
+    }
+    co_yield moved(some);
+    some.clear();
+  }
+  if (s->error) std::rethrow_exception(s->error);
+}
+
+/// Streams of several types, as one.
+template <class S, class T>
+generator<T> as_generator(S source) {
+  co_await on_exit(closes<S>{&source});
+  while (auto one = co_await source.next()) {
+    T out(*std::move(one));
+    co_yield moved(out);
+  }
+}
+
+// -- text
+
+/// What is at the beginning of some bytes: a whole character, a part of one that the bytes end with, or none; and how
+/// many bytes that is. Table 3-7 of the Unicode standard.
+struct utf8_part {
+  enum : unsigned char { whole, cut, wrong } what;
+  std::size_t length;
+};
+inline utf8_part first_utf8(std::string_view bytes) noexcept {
+  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
+  const unsigned char lead = at(0);
+  if (lead < 0x80) return {utf8_part::whole, 1};
+  if (lead < 0xc2 || lead > 0xf4) return {utf8_part::wrong, 1};
+  const std::size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  unsigned char low = 0x80, high = 0xbf;  // of the second byte
+  if (lead == 0xe0) low = 0xa0;
+  if (lead == 0xed) high = 0x9f;
+  if (lead == 0xf0) low = 0x90;
+  if (lead == 0xf4) high = 0x8f;
+  for (std::size_t i = 1; i != length; ++i, low = 0x80, high = 0xbf) {
+    if (i == bytes.size()) return {utf8_part::cut, i};
+    if (at(i) < low || at(i) > high) return {utf8_part::wrong, i};
+  }
+  return {utf8_part::whole, length};
+}
+
+/// Whole characters out of bytes that come in pieces.
+class utf8_decoder {
+ public:
+  explicit utf8_decoder(streams::utf8_errors errors) noexcept : errors_(errors) {}
+  std::string decode(std::string_view bytes) {
+    std::string text;
+    text.reserve(bytes.size() + 3);
+    if (!held_back_.empty()) {
+      // At most three bytes complete what was held back; it takes them one by one.
+      while (!held_back_.empty() && !bytes.empty()) {
+        held_back_ += bytes.front();
+        const utf8_part p = first_utf8(held_back_);
+        if (p.what == utf8_part::wrong) {
+          held_back_.pop_back();  // which begins something else
+          wrong(text, held_back_.size());
+          held_back_.clear();
+          break;
+        }
+        bytes.remove_prefix(1);
+        if (p.what == utf8_part::cut) continue;
+        text += held_back_;
+        offset_ += held_back_.size();
+        held_back_.clear();
+      }
+    }
+    while (!bytes.empty()) {
+      std::size_t good = 0;
+      utf8_part p{utf8_part::whole, 0};
+      while (good != bytes.size() && (p = first_utf8(bytes.substr(good))).what == utf8_part::whole) good += p.length;
+      text.append(bytes.substr(0, good));
+      offset_ += good;
+      bytes.remove_prefix(good);
+      if (bytes.empty()) break;
+      if (p.what == utf8_part::cut) {
+        held_back_ = bytes;
+        break;
+      }
+      wrong(text, p.length);
+      bytes.remove_prefix(p.length);
+    }
+    return text;
+  }
+  /// What is left is cut off.
+  std::string end() {
+    std::string text;
+    if (!held_back_.empty()) wrong(text, held_back_.size());
+    held_back_.clear();
+    return text;
+  }
+
+ private:
+  void wrong(std::string& text, std::size_t length) {
+    if (errors_ == streams::utf8_errors::strict)
+      throw streams::invalid_utf8("tandem::streams::invalid_utf8: at byte " + std::to_string(offset_), offset_);
+    text += "\xef\xbf\xbd";
+    offset_ += length;
+  }
+  streams::utf8_errors errors_;
+  std::string held_back_;
+  std::size_t offset_ = 0;  // of what comes next
+};
+
+template <class S>
+generator<std::string> decode_utf8(S source, streams::utf8_errors errors) {
+  co_await on_exit(closes<S>{&source});
+  utf8_decoder decoder(errors);
+  while (auto bytes = co_await source.next()) {
+    std::string text = decoder.decode(*bytes);
+    if (!text.empty()) co_yield std::move(text);
+  }
+  std::string rest = decoder.end();
+  if (!rest.empty()) co_yield std::move(rest);
+}
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_long_line(std::size_t longest) {
+  throw std::length_error("tandem::streams::split_lines: a line is longer than " + std::to_string(longest) + " bytes");
+}
+
+template <class S>
+generator<std::string> split_into_lines(S source, std::size_t longest) {
+  co_await on_exit(closes<S>{&source});
+  std::string rest;
+  while (auto text = co_await source.next()) {
+    std::size_t begin = 0;
+    for (std::size_t end; (end = text->find('\n', begin)) != std::string::npos; begin = end + 1) {
+      rest.append(*text, begin, end - begin);
+      if (!rest.empty() && rest.back() == '\r') rest.pop_back();
+      if (rest.size() > longest) throw_long_line(longest);
+      co_yield std::move(rest);
+      rest.clear();
+    }
+    rest.append(*text, begin);
+    if (rest.size() > longest && (rest.size() != longest + 1 || rest.back() != '\r')) throw_long_line(longest);
+  }
+  if (!rest.empty() && rest.back() == '\r') rest.pop_back();
+  if (!rest.empty()) co_yield std::move(rest);
+}
+
+}  // namespace tandem::inline TANDEM_CONFIG::detail
+
+namespace tandem::inline TANDEM_CONFIG::streams {
+
+template <class Function>
+auto map(Function&& function, map_options options) {
+  detail::refuse_what_gcc12_miscompiles<Function>();
+  if (options.limit == 0) detail::throw_zero("map: the limit");
+  return detail::stream_operator(
+      [f = std::decay_t<Function>(std::forward<Function>(function)), options]<class S>(S source) mutable {
+        using F = std::decay_t<Function>;
+        static_assert(std::is_invocable_v<F&, stream_item_t<S>>, "the function of map takes an item of the stream");
+        static_assert(!std::is_void_v<std::invoke_result_t<F&, stream_item_t<S>>>,
+                      "the function of map gives something; to do something with each item there is for_each");
+        using result = generator<detail::mapped_t<F, stream_item_t<S>>>;
+        if (options.limit == 1) return result(detail::map_one<S, F>(std::move(source), std::move(f)));
+        if (options.ordered) return result(detail::make_map<true>(std::move(source), std::move(f), options.limit));
+        return result(detail::make_map<false>(std::move(source), std::move(f), options.limit));
+      });
+}
+
+template <class Predicate>
+auto filter(Predicate&& predicate) {
+  detail::refuse_what_gcc12_miscompiles<Predicate>();
+  return detail::stream_operator(
+      [p = std::decay_t<Predicate>(std::forward<Predicate>(predicate))]<class S>(S source) mutable {
+        static_assert(std::is_invocable_v<std::decay_t<Predicate>&, const stream_item_t<S>&>,
+                      "the predicate of filter takes a const reference to an item of the stream");
+        return detail::filter_items<S, std::decay_t<Predicate>>(std::move(source), std::move(p));
+      });
+}
+
+inline auto take(std::size_t count) {
+  return detail::stream_operator([count]<class S>(S source) { return detail::take_items(std::move(source), count); });
+}
+
+inline auto chunk(std::size_t size) {
+  if (size == 0) detail::throw_zero("chunk: the size");
+  return detail::stream_operator([size]<class S>(S source) { return detail::chunk_items(std::move(source), size); });
+}
+template <class Rep, class Period>
+auto chunk(std::size_t size, std::chrono::duration<Rep, Period> longest) {
+  if (size == 0) detail::throw_zero("chunk: the size");
+  const clock::duration d = detail::checked_duration(longest, "tandem::streams::chunk");
+  return detail::stream_operator([size, d]<class S>(S source) {
+    return detail::chunk_in_time<S>(detail::make_ahead(detail::only(std::move(source)), size), size, d);
+  });
+}
+
+inline auto buffer(std::size_t size) {
+  if (size == 0) detail::throw_zero("buffer: the size");
+  return detail::stream_operator([size]<class S>(S source) {
+    return detail::items_of<S>(detail::make_ahead(detail::only(std::move(source)), size));
+  });
+}
+
+template <class Rep, class Period>
+auto throttle(std::chrono::duration<Rep, Period> interval) {
+  const clock::duration d = detail::checked_duration(interval, "tandem::streams::throttle");
+  return detail::stream_operator([d]<class S>(S source) { return detail::throttle_items(std::move(source), d); });
+}
+
+template <class Rep, class Period>
+auto timeout(std::chrono::duration<Rep, Period> longest) {
+  const clock::duration d = detail::checked_duration(longest, "tandem::streams::timeout");
+  return detail::stream_operator([d]<class S>(S source) { return detail::limit_items(std::move(source), d); });
+}
+
+template <stream Stream>
+auto merge(std::vector<Stream> sources) {
+  const std::size_t capacity = sources.empty() ? 1 : sources.size();
+  return detail::items_of<Stream>(detail::make_ahead(std::move(sources), capacity));
+}
+template <stream... Streams>
+auto merge(Streams&&... sources) {
+  static_assert((!std::is_lvalue_reference_v<Streams> && ...),
+                "merge takes the streams as rvalues: merge(std::move(a), std::move(b))");
+  using item = std::common_type_t<stream_item_t<Streams>...>;
+  std::vector<generator<item>> all;
+  all.reserve(sizeof...(Streams));
+  const auto add = [&]<class S>(S source) {
+    if constexpr (std::is_same_v<S, generator<item>>)
+      all.push_back(std::move(source));
+    else
+      all.push_back(detail::as_generator<S, item>(std::move(source)));
+  };
+  (add(std::move(sources)), ...);
+  return merge(std::move(all));
+}
+
+template <class T, class Loops>
+generator<T> from(basic_queue<T, Loops>& queue) {
+  while (auto one = co_await queue.pop()) co_yield moved(*one);
+}
+template <std::ranges::input_range Range>
+auto from(Range range) {
+  using item = std::ranges::range_value_t<Range>;
+  return [](Range r) -> generator<item> {
+    for (auto&& one : r) {
+      item out(std::forward<decltype(one)>(one));
+      co_yield moved(out);
+    }
+  }(std::move(range));
+}
+
+inline auto utf8(utf8_errors errors) {
+  return detail::stream_operator(
+      [errors]<class S>(S source) { return detail::decode_utf8(std::move(source), errors); });
+}
+inline auto split_lines(std::size_t longest) {
+  if (longest == 0) detail::throw_zero("split_lines: the longest line");
+  return detail::stream_operator(
+      [longest]<class S>(S source) { return detail::split_into_lines(std::move(source), longest); });
+}
+
+template <class Socket>
+generator<std::string> read(Socket& socket, std::size_t size) {
+  if (size == 0) detail::throw_zero("read: the size");
+  std::string bytes(size, '\0');
+  for (;;) {
+    std::size_t n = 0;
+    try {
+      n = co_await socket.async_read_some(asio::buffer(bytes), use_task);
+    } catch (const system_error& e) {
+      if (e.code() == asio::error::eof) break;
+      throw;
+    }
+    co_yield bytes.substr(0, n);
+  }
+}
+
+template <class Socket>
+generator<std::string> lines(Socket& socket, lines_options options) {
+  return read(socket) | utf8(options.errors) | split_lines(options.longest);
+}
+
+}  // namespace tandem::inline TANDEM_CONFIG::streams

@@ -1,0 +1,479 @@
+#include <tandem/streams.hpp>
+
+#include <tandem/cancel.hpp>
+#include <tandem/gather.hpp>
+#include <tandem/run.hpp>
+
+#include "kit/kit.hpp"
+
+#include TANDEM_ASIO_HEADER(ip/tcp.hpp)
+#include TANDEM_ASIO_HEADER(local/connect_pair.hpp)
+#include TANDEM_ASIO_HEADER(local/stream_protocol.hpp)
+#include TANDEM_ASIO_HEADER(write.hpp)
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+using kit::at;
+using kit::thrown_by;
+using tandem::clock;
+using tandem::gather;
+using tandem::generator;
+using tandem::moved;
+using tandem::on_exit;
+using tandem::simulate;
+using tandem::sleep_for;
+using tandem::task;
+namespace streams = tandem::streams;
+using streams::from;
+
+namespace {
+
+/// What happens to a source.
+struct ledger {
+  int opened = 0, closed = 0, given = 0;
+};
+/// `n` numbers, one every `interval`.
+generator<int> numbers(ledger& l, int n, clock::duration interval = 0s) {
+  ++l.opened;
+  auto cleanup = [&l]() -> task<> {
+    co_await tandem::yield();
+    ++l.closed;
+  };
+  co_await on_exit(cleanup);
+  for (int i = 0; i != n; ++i) {
+    if (interval != 0s) co_await sleep_for(interval);
+    ++l.given;
+    co_yield i;
+  }
+}
+template <class T>
+task<std::vector<T>> all_of(generator<T> g) {
+  std::vector<T> all;
+  while (auto one = co_await g.next()) all.push_back(*std::move(one));
+  co_return all;
+}
+template <class T>
+task<std::string> failure_of(generator<T> g) {
+  try {
+    while (co_await g.next()) {
+    }
+  } catch (const std::exception& e) {
+    co_return e.what();
+  }
+  co_return "";
+}
+/// Ten times the number, after a wait that is the longer the smaller it is.
+task<int> slow_tenfold(int i) {
+  co_await sleep_for(std::chrono::seconds(5 - i));
+  co_return i * 10;
+}
+task<int> fails_at_two(int i) {
+  co_await sleep_for(1s);
+  if (i == 2) throw std::runtime_error("two");
+  co_return i;
+}
+/// Not in braces: g++ 12 cannot take an initializer_list inside a co_await.
+template <class... Texts>
+std::vector<std::string> pieces(Texts... texts) {
+  std::vector<std::string> all;
+  (all.push_back(texts), ...);
+  return all;
+}
+std::string text_of(std::vector<std::string> pieces) {
+  std::string all;
+  for (const auto& p : pieces) all += "[" + p + "]";
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("map gives what the function gives for each item, awaited or not") {
+  auto main = []() -> task<> {
+    ledger l;
+    const auto plain = co_await all_of(numbers(l, 3) | streams::map([](int i) { return std::to_string(i); }));
+    CHECK(plain == std::vector<std::string>{"0", "1", "2"});
+    const auto awaited = co_await all_of(numbers(l, 3) | streams::map(slow_tenfold));
+    CHECK(awaited == std::vector{0, 10, 20});
+    CHECK(clock::now() == at(5s + 4s + 3s));
+    CHECK(l.closed == 2);
+  };
+  simulate(main());
+}
+
+TEST_CASE("map with a limit has so many calls under way, and gives results in order, or as they come") {
+  auto main = []() -> task<> {
+    for (const bool ordered : {true, false}) {
+      ledger l;
+      const auto begin = clock::now();
+      const auto all = co_await all_of(numbers(l, 5) | streams::map(slow_tenfold, {.limit = 3, .ordered = ordered}));
+      CHECK(all == (ordered ? std::vector{0, 10, 20, 30, 40} : std::vector{20, 10, 0, 30, 40}));
+      CHECK(clock::now() - begin <= 8s);
+      CHECK(l.closed == 1);
+
+      ledger ahead;
+      auto g = numbers(ahead, 100) | streams::map(slow_tenfold, {.limit = 4, .ordered = ordered});
+      co_await g.next();
+      co_await sleep_for(1h);
+      CHECK(ahead.given <= 5);  // results that nobody takes hold up the rest
+      co_await g.close();
+      CHECK(ahead.closed == 1);
+    }
+  };
+  simulate(main());
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("the first failure of a map is thrown from next(), ends the stream and closes what is before it") {
+  auto main = []() -> task<> {
+    for (const std::size_t limit : {std::size_t{1}, std::size_t{3}}) {
+      for (const bool ordered : {true, false}) {
+        ledger l;
+        auto g = numbers(l, 9) | streams::map(fails_at_two, {.limit = limit, .ordered = ordered});
+        const auto first = co_await g.next();
+        CHECK(first);
+        co_await g.next();
+        const std::string text = co_await thrown_by(g.next());
+        CHECK(text == "two");
+        CHECK(l.closed == 1);
+        CHECK_FALSE(g);
+      }
+    }
+    auto breaks = []() -> generator<int> {
+      co_yield 1;
+      throw std::runtime_error("source");
+    };
+    for (const std::size_t limit : {std::size_t{1}, std::size_t{3}}) {
+      auto g = breaks() | streams::map([](int i) { return i; }, {.limit = limit});
+      co_await g.next();
+      const std::string text = co_await thrown_by(g.next());
+      CHECK(text == "source");
+    }
+  };
+  simulate(main());
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("filter keeps the items for which the predicate holds, awaited or not") {
+  auto main = []() -> task<> {
+    ledger l;
+    const auto is_odd = [](int i) { return i % 2 != 0; };
+    auto waits = [&](const int& i) -> task<bool> {
+      co_await sleep_for(1s);
+      co_return i > 2;
+    };
+    const auto kept = co_await all_of(numbers(l, 8) | streams::filter(is_odd) | streams::filter(waits));
+    CHECK(kept == std::vector{3, 5, 7});
+    CHECK(l.closed == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("take asks for so many items and no more, and then closes") {
+  auto main = []() -> task<> {
+    ledger l;
+    const auto all = co_await all_of(numbers(l, 100) | streams::take(3));
+    CHECK(all == std::vector{0, 1, 2});
+    CHECK(l.given == 3);
+    CHECK(l.closed == 1);
+    const auto none = co_await all_of(numbers(l, 100) | streams::take(0));
+    CHECK(none.empty());
+    CHECK(l.opened == 1);
+    const auto fewer = co_await all_of(numbers(l, 2) | streams::take(3));
+    CHECK(fewer.size() == 2);
+  };
+  simulate(main());
+}
+
+TEST_CASE("chunk gives vectors of so many items, or of fewer when the first has waited for so long") {
+  auto main = []() -> task<> {
+    ledger l;
+    const auto by_count = co_await all_of(numbers(l, 7) | streams::chunk(3));
+    CHECK(by_count == std::vector<std::vector<int>>{{0, 1, 2}, {3, 4, 5}, {6}});
+    const auto begin = clock::now();
+    auto g = numbers(l, 6, 1s) | streams::chunk(4, 2500ms);
+    const auto first = co_await g.next();
+    CHECK(first == std::vector{0, 1, 2});
+    CHECK(clock::now() - begin == 3500ms);
+    co_await sleep_for(10s);
+    const auto second = co_await g.next();
+    CHECK(second == std::vector{3, 4, 5});  // they were collected meanwhile
+    const auto end = co_await g.next();
+    CHECK_FALSE(end);
+    CHECK(l.closed == 2);
+  };
+  simulate(main());
+}
+
+TEST_CASE("buffer asks ahead for so many items, merge gives those of all as they come") {
+  auto main = []() -> task<> {
+    ledger l;
+    auto ahead = numbers(l, 100) | streams::buffer(4);
+    co_await ahead.next();
+    co_await sleep_for(1s);
+    CHECK(l.given <= 1 + 4 + 1 + 1);
+    const auto second = co_await ahead.next();
+    CHECK(second == 1);
+    co_await ahead.close();
+    CHECK(l.closed == 1);
+
+    const auto begin = clock::now();
+    const auto both = co_await all_of(streams::merge(numbers(l, 3, 3s), numbers(l, 3, 2s)));
+    CHECK(both == std::vector{0, 0, 1, 1, 2, 2});
+    CHECK(clock::now() - begin == 9s);
+    std::vector<generator<int>> many;
+    for (int i = 0; i != 5; ++i) many.push_back(numbers(l, 2, 1s));
+    const auto all = co_await all_of(streams::merge(std::move(many)));
+    CHECK(all.size() == 10);
+    const auto none = co_await all_of(streams::merge(std::vector<generator<int>>()));
+    CHECK(none.empty());
+    CHECK(l.opened == l.closed);
+    auto breaks = []() -> generator<int> {
+      co_await sleep_for(2s);
+      throw std::runtime_error("broken");
+      co_return;
+    };
+    const std::string text = co_await failure_of(streams::merge(numbers(l, 9, 1s), breaks()));
+    CHECK(text == "broken");
+    CHECK(l.opened == l.closed);
+  };
+  simulate(main());
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("throttle holds items back, timeout ends a stream that is too slow") {
+  auto main = []() -> task<> {
+    ledger l;
+    const auto all = co_await all_of(numbers(l, 4) | streams::throttle(1s));
+    CHECK(all.size() == 4);
+    CHECK(clock::now() == at(3s));
+    auto g = numbers(l, 4, 2s) | streams::timeout(3s);
+    co_await g.next();
+    bool in_time = true;
+    auto late = numbers(l, 4, 4s) | streams::timeout(3s);
+    try {
+      co_await late.next();
+    } catch (const tandem::timed_out&) {
+      in_time = false;
+    }
+    CHECK_FALSE(in_time);
+    CHECK_FALSE(late);
+    CHECK(l.closed == 2);
+    co_await g.close();
+    CHECK(l.closed == 3);
+  };
+  simulate(main());
+}
+
+TEST_CASE("from makes a stream of a range and of a queue, which carries what only moves") {
+  auto main = []() -> task<> {
+    const std::vector three = {1, 2, 3};
+    const auto all = co_await all_of(from(three));
+    CHECK(all == std::vector{1, 2, 3});
+    tandem::queue<std::unique_ptr<int>> q(2);
+    auto pushes = [&]() -> task<> {
+      for (int i = 0; i != 5; ++i) co_await q.push(std::make_unique<int>(i));
+      q.close();
+    };
+    auto sums = [&]() -> task<int> {
+      int sum = 0;
+      auto g = from(q) | streams::buffer(2) | streams::filter([](const std::unique_ptr<int>& p) { return *p != 2; });
+      while (const auto one = co_await g.next()) sum += **one;
+      co_return sum;
+    };
+    const auto both = co_await gather(pushes(), sums());
+    CHECK(std::get<1>(both) == 8);
+  };
+  simulate(main());
+}
+
+TEST_CASE("operators refuse a limit, a size or a length of zero, and a negative time") {
+  CHECK_THROWS_AS((void)streams::map(slow_tenfold, {.limit = 0}), std::invalid_argument);
+  CHECK_THROWS_AS((void)streams::chunk(0), std::invalid_argument);
+  CHECK_THROWS_AS((void)streams::chunk(0, 1s), std::invalid_argument);
+  CHECK_THROWS_AS((void)streams::chunk(1, -1s), std::invalid_argument);
+  CHECK_THROWS_AS((void)streams::buffer(0), std::invalid_argument);
+  CHECK_THROWS_AS((void)streams::throttle(-1s), std::invalid_argument);
+  CHECK_THROWS_AS((void)streams::timeout(-1s), std::invalid_argument);
+  CHECK_THROWS_AS((void)streams::split_lines(0), std::invalid_argument);
+}
+
+TEST_CASE("a stream that works ahead and is dropped is stopped and joined by its tree") {
+  ledger l;
+  auto main = [&]() -> task<> {
+    auto g = numbers(l, 100, 1s) | streams::map(slow_tenfold, {.limit = 3, .ordered = false}) | streams::buffer(2);
+    co_await g.next();
+  };
+  simulate(main());
+  CHECK(l.given < 100);
+  CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("under any schedule, stop and end of the context, streams that work ahead lose nothing and close all") {
+  struct state {
+    kit::gate gate;
+    int opened = 0, closed = 0, taken = 0;
+    generator<int> opens(int n) {
+      ++opened;
+      auto cleanup = [this]() -> task<> {
+        co_await tandem::yield();
+        ++closed;
+      };
+      co_await on_exit(cleanup);
+      for (int i = 0; i != n; ++i) {
+        co_await gate.wait();
+        co_yield i;
+      }
+    }
+  };
+  enum { ordered, unordered, merged, buffered, in_time };
+  for (const auto kind : {ordered, unordered, merged, buffered, in_time}) {
+    kit::explore<state>(
+        [kind](state& s) -> task<> {
+          auto keeps = [&](int i) -> task<kit::counted> {
+            co_await tandem::yield();
+            (void)i;
+            co_return kit::counted();
+          };
+          auto takes = [&](kit::counted one) -> task<> {
+            ++s.taken;
+            (void)one;
+            co_return;
+          };
+          auto takes_some = [&](std::vector<int> some) -> task<> {
+            s.taken += static_cast<int>(some.size());
+            co_return;
+          };
+          auto feeds = [&]() -> task<> {
+            for (int i = 0; i != 4; ++i) {
+              co_await tandem::yield();
+              s.gate.open_one();
+            }
+          };
+          auto uses = [&]() -> task<> {
+            if (kind == in_time) {
+              co_await for_each(s.opens(4) | streams::chunk(3, 1s), takes_some);
+              co_return;
+            }
+            auto g = kind == ordered     ? s.opens(4) | streams::map(keeps, {.limit = 2})
+                     : kind == unordered ? s.opens(4) | streams::map(keeps, {.limit = 2, .ordered = false})
+                     : kind == merged    ? streams::merge(s.opens(2), s.opens(2)) | streams::map(keeps)
+                                         : s.opens(4) | streams::map(keeps) | streams::buffer(2);
+            co_await for_each(std::move(g), takes, {.limit = 1});
+          };
+          co_await gather(uses(), feeds());
+        },
+        [](state& s, kit::end how) {
+          CHECK(how != kit::end::failed);
+          if (how == kit::end::returned) CHECK(s.taken == 4);
+          if (how != kit::end::destroyed) CHECK(s.closed == s.opened);
+        });
+  }
+}
+
+// ---- text ------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("utf8 gives whole characters, however the bytes are cut") {
+  auto main = []() -> task<> {
+    const std::string text = "a\xc3\xa4\xe2\x82\xac\xf0\x9f\x9a\xb2z";  // of 1, 2, 3, 4 and 1 bytes
+    for (std::size_t size = 1; size != text.size(); ++size) {
+      std::vector<std::string> cut;
+      for (std::size_t i = 0; i < text.size(); i += size) cut.push_back(text.substr(i, size));
+      std::string all;
+      auto g = from(cut) | streams::utf8();
+      while (const auto piece = co_await g.next()) {
+        CHECK((static_cast<unsigned char>(piece->front()) & 0xc0u) != 0x80u);
+        all += *piece;
+      }
+      CHECK(all == text);
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("wrong bytes are told with their offset, or replaced, part by part") {
+  struct wrong {
+    std::vector<std::string> pieces;
+    std::size_t offset;
+    const char* replaced;  // U+FFFD as ?
+  };
+  const std::vector<wrong> all = {
+      {{"ab\xff"}, 2, "ab?"},
+      {{"ab\x80z"}, 2, "ab?z"},
+      {{"\xc0\xaf"}, 0, "??"},                      // overlong
+      {{"\xe0\x80", "\xaf"}, 0, "???"},              // the same
+      {{"\xed\xa0\x80"}, 0, "???"},                  // half of a surrogate pair
+      {{"\xf4\x90\x80\x80"}, 0, "????"},             // beyond U+10FFFF
+      {{"\xf0\x9f\x9a", "x"}, 0, "?x"},              // cut short
+      {{"ok\xe2", "\x82"}, 2, "ok?"},                // by the end
+      {{"\xe2\x82", "\xe2\x82\xac"}, 0, "?\xe2\x82\xac"},
+      {{"\xe2", "\xe2", "\xff", ""}, 0, "???"},
+  };
+  for (const wrong& w : all) {
+    auto main = [&]() -> task<> {
+      std::optional<std::size_t> offset;
+      try {
+        co_await all_of(from(w.pieces) | streams::utf8());
+      } catch (const streams::invalid_utf8& e) {
+        offset = e.offset();
+      }
+      CHECK(offset == w.offset);
+      const auto parts = co_await all_of(from(w.pieces) | streams::utf8(streams::utf8_errors::replace));
+      std::string joined;
+      for (const auto& p : parts) joined += p;
+      for (std::size_t i; (i = joined.find("\xef\xbf\xbd")) != std::string::npos;) joined.replace(i, 3, "?");
+      CHECK(joined == w.replaced);
+    };
+    simulate(main());
+  }
+}
+
+TEST_CASE("split_lines gives lines without their ends, however the text is cut, and refuses one that is too long") {
+  auto main = []() -> task<> {
+    const auto lines = co_await all_of(from(pieces("a\nb", "c\r", "\n\n", "d\re\r\n", "last\r")) |
+                                       streams::split_lines());
+    CHECK(text_of(lines) == "[a][bc][][d\re][last]");
+    const auto exact = co_await all_of(from(pieces("12345\r", "\n12345")) | streams::split_lines(5));
+    CHECK(text_of(exact) == "[12345][12345]");
+    for (const char* text : {"123456\n", "123456", "1234567"}) {
+      const auto said = co_await failure_of(from(pieces(text)) | streams::split_lines(5));
+      CHECK(said == "tandem::streams::split_lines: a line is longer than 5 bytes");
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("real_ lines over a socket: whole characters, the last line, and the error of a connection that breaks") {
+  auto main = []() -> task<> {
+    const auto executor = co_await tandem::this_task::executor;
+    asio::local::stream_protocol::socket in(executor), out(executor);
+    asio::local::connect_pair(in, out);
+    auto writes = [&]() -> task<> {
+      for (const char* piece : {"one\ntw\xc3", "\xb6\r\n", "thr", "ee"}) {
+        co_await asio::async_write(out, asio::buffer(std::string(piece)), tandem::use_task);
+        co_await tandem::yield();
+      }
+      out.close();
+    };
+    const auto both = co_await gather(all_of(streams::lines(in)), writes());
+    CHECK(text_of(std::get<0>(both)) == "[one][tw\xc3\xb6][three]");
+
+    asio::local::stream_protocol::socket left(executor), right(executor);
+    asio::local::connect_pair(left, right);
+    auto g = streams::lines(left);
+    const auto late = co_await tandem::try_timeout(10ms, g.next());
+    CHECK_FALSE(late);
+    CHECK_FALSE(g);
+    left.close();
+    const auto said = co_await failure_of(streams::read(left));
+    CHECK_FALSE(said.empty());
+  };
+  tandem::run(main());
+  CHECK(kit::live_frames() == 0);
+}
