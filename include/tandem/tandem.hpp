@@ -1,6 +1,6 @@
 // tandem/tandem.hpp: all of tandem.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, event.hpp, exceptions.hpp, gather.hpp, metrics.hpp, mutex.hpp, queue.hpp, race.hpp, run.hpp, semaphore.hpp, spawn.hpp, task.hpp, task_group.hpp, task_handle.hpp, threads.hpp, use_task.hpp, wait.hpp, worker_pool.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, event.hpp, exceptions.hpp, gather.hpp, generator.hpp, metrics.hpp, mutex.hpp, queue.hpp, race.hpp, resource_pool.hpp, run.hpp, semaphore.hpp, spawn.hpp, streams.hpp, task.hpp, task_group.hpp, task_handle.hpp, threads.hpp, use_task.hpp, wait.hpp, worker_pool.hpp, detail/await_tree.hpp, detail/beside.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -10,13 +10,16 @@
 #include "event.hpp"
 #include "exceptions.hpp"
 #include "gather.hpp"
+#include "generator.hpp"
 #include "metrics.hpp"
 #include "mutex.hpp"
 #include "queue.hpp"
 #include "race.hpp"
+#include "resource_pool.hpp"
 #include "run.hpp"
 #include "semaphore.hpp"
 #include "spawn.hpp"
+#include "streams.hpp"
 #include "task.hpp"
 #include "task_group.hpp"
 #include "task_handle.hpp"
