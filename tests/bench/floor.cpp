@@ -90,6 +90,7 @@ int main(int argc, char** argv) {
   items::add("race", items::run<race>)->Arg(2)->Arg(100);
   items::add("due_timer", due_timers);
   items::add("echo", echo);
+  add_pool_items();
   add_thread_items();
   return items::run_chosen(argc, argv);
 }

@@ -35,3 +35,5 @@ inline double heap_in_use() {
 void add_shared_items();
 /// Those with two threads: in floor_threads.cpp and tandem_threads.cpp.
 void add_thread_items();
+/// Leases of a pool and items of streams: those of tandem_pools.cpp or floor_pools.cpp.
+void add_pool_items();

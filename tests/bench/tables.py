@@ -6,6 +6,7 @@ usage: tables.py check ARGUMENT...    are these arguments of tests/bench/run? sa
 
 import datetime
 import json
+import math
 import os
 import platform
 import re
@@ -24,7 +25,7 @@ REPETITIONS = int(os.environ.get("TANDEM_BENCH_REPETITIONS", "5"))
 PATIENCE = 600  # seconds for one run of one program
 
 # Name in the programs, what it is, how it is measured, the goal (`ratio`: at most so many times the floor; `limit`: at
-# most so much), the key of a note, and whose growth it is.
+# most so much; or none), the key of a note, and whose growth it is.
 Item = namedtuple("Item", "name what unit ratio limit note grows", defaults=[None] * 4)
 ITEMS = [
     Item("gather_immediate/10", "gather of 10 children that end at once, a child", "ns", ratio=2.0),
@@ -47,6 +48,8 @@ ITEMS = [
     Item("semaphore_contended", "100 tasks, 10 permits: taken, one yield, given back", "ns", ratio=2.5),
     Item("queue/1", "queue of capacity 1, one pushes, one pops, an item", "ns", ratio=3.0),
     Item("queue/64", "the same of capacity 64", "ns", ratio=2.2),
+    Item("lease", "resource of a pool borrowed and given back", "ns", note="list"),
+    Item("stream", "item through a generator and three operators", "ns", note="generator"),
     Item("across_threads", "100,000 children to another thread's loop, a child", "ns", ratio=3.0, note="threads"),
     Item("across_threads_batched", "the same, 1,000 at a time", "ns", ratio=3.0, note="threads"),
     Item("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", ratio=1.3),
@@ -65,6 +68,8 @@ NOTES = {
     "threads": "Children that end at once, made here and run there. Each is sent by itself, `on(context, child())`, "
                "and its end comes back by itself; or 1,000 go together, in a task that gathers them, and so do their "
                "ends.",
+    "list": "The floor takes it from a list and puts it back.",
+    "generator": "map, filter and take, each a generator. The floor's cannot wait.",
     "callback": "The floor here is Asio with plain callbacks.",
     "memory": "Three measures, comparable within themselves only. tandem, floor, Asio: what malloc has in use for each "
               "of 100,000 tasks, its own share included. Python: growth of the resident set by each of 50,000. Go: "
@@ -269,10 +274,10 @@ def row_of(item, values):
     median = {p: statistics.median(v) if v else None for p, v in values.items()}
     ratios = sorted(t / f for t, f in zip(values["tandem"], values["floor"]))  # of the same repetition
     ratio = statistics.median(ratios) if ratios else None
-    own = ratio if item.ratio else median["tandem"]
+    own = median["tandem"] if item.limit else ratio
     return {"item": item.name, "what": item.what, "unit": item.unit, "note": item.note,
-            "goal": f"≤ {item.ratio} ×" if item.ratio else f"≤ {item.limit:,}",
-            "reached": None if own is None else own <= (item.ratio or item.limit),
+            "goal": f"≤ {item.ratio} ×" if item.ratio else f"≤ {item.limit:,}" if item.limit else None,
+            "reached": None if own is None else own <= (item.ratio or item.limit or math.inf),
             "ratio": ratio, "ratio_range": [ratios[0], ratios[-1]] if ratios else None,
             "median": median, "minimum": {p: min(v) if v else None for p, v in values.items()}, "all": values}
 
@@ -309,7 +314,7 @@ def table_of(run, with_ranges):
         if with_ranges and r["ratio"] is not None:
             ratio += f" ({number(r['ratio_range'][0])}–{number(r['ratio_range'][1])})"
         rows.append([marked(r["what"], r["note"]), r["unit"], *(number(r["median"][p]) for p in ESSENTIAL), ratio,
-                     r["goal"], {True: "✓", False: "✗", None: "–"}[r["reached"]],
+                     r["goal"] or "–", {True: "✓", False: "✗", None: "–"}[r["reached"] if r["goal"] else None],
                      *(number(r["median"][p]) for p in peers)])
     names = {"asio": "Asio"}
     head = ["", "unit", "tandem", "floor", "ratio", "goal", "reached",
@@ -372,6 +377,8 @@ COUNTED = [
     ("semaphore_contended", 2, 10_000),
     ("queue/1", 2, 10_000),
     ("queue/64", 2, 10_000),
+    ("lease", 5, 1_000),
+    ("stream", 5, 1_000),
     ("due_timer", 2, 1_000),
     ("echo", 2, 1_000),
 ]

@@ -99,6 +99,7 @@ int main(int argc, char** argv) {
   items::add("due_timer", items::run<due_timer>);
   items::add("echo", items::run<echo>);
   items::add("schedules", schedules)->Unit(benchmark::kMillisecond);
+  add_pool_items();
   add_thread_items();
   return items::run_chosen(argc, argv);
 }

@@ -93,6 +93,48 @@ async def semaphore_uncontended():
     return (time.perf_counter() - begin) / n
 
 
+async def lease():
+    idle = asyncio.LifoQueue()
+    idle.put_nowait(object())
+    n = 50_000
+    begin = time.perf_counter()
+    for _ in range(n):
+        resource = await idle.get()
+        idle.put_nowait(resource)
+    return (time.perf_counter() - begin) / n
+
+
+async def stream():
+    n = 20_000
+
+    async def numbers():
+        for i in range(n):
+            yield i
+
+    async def mapped(source):
+        async for i in source:
+            yield i + 1
+
+    async def filtered(source):
+        async for i in source:
+            if i >= 0:
+                yield i
+
+    async def taken(source):
+        left = n
+        async for i in source:
+            yield i
+            left -= 1
+            if left == 0:
+                break
+
+    begin = time.perf_counter()
+    total = 0
+    async for i in taken(filtered(mapped(numbers()))):
+        total += i
+    return (time.perf_counter() - begin) / n
+
+
 async def semaphore_contended():
     permits = asyncio.Semaphore(10)
     tasks, times = 100, 100
@@ -207,6 +249,8 @@ ITEMS = {
     "semaphore_contended": semaphore_contended,
     "queue/1": lambda: queue(1),
     "queue/64": lambda: queue(64),
+    "lease": lease,
+    "stream": stream,
     "across_threads": across_threads,
     "memory_event": wait_for_event,
     "memory_timer": lambda: memory(lambda: asyncio.sleep(3600)),
