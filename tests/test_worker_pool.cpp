@@ -6,12 +6,15 @@
 #include "kit/kit.hpp"
 
 #include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
 #include TANDEM_ASIO_HEADER(strand.hpp)
 
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -496,6 +499,25 @@ TEST_CASE("a stop of who waits for a place submits nothing") {
     CHECK(pool.stats().submitted == 1);
   };
   simulate(main());
+}
+
+TEST_CASE("a pool may go as soon as the run has returned, while other threads run the context") {
+  asio::io_context context;
+  auto work = asio::make_work_guard(context);
+  std::thread other([&] { context.run(); });
+  for (int i = 0; i != 200; ++i) {
+    worker_pool pool{{.workers = 1}};
+    auto quick = []() -> task<int> { co_return 1; };
+    auto main = [&]() -> task<task_handle<int>> {
+      co_await pool.submit(yield());
+      co_await pool.submit(std::ref(quick));
+      co_return co_await pool.submit(std::ref(quick));
+    };
+    const task_handle<int> last = tandem::run(context, main());
+    CHECK(last.done());
+  }
+  work.reset();
+  other.join();
 }
 
 TEST_CASE("a pool may go before its context, and after it") {

@@ -184,7 +184,8 @@ class root : public arrival {
   const stray* next_stray(const stray& s) const noexcept { return strays_.next(s); }
   /// A failure of one, of which nobody else may hear: the tree ends with it.
   void stray_failed(std::exception_ptr e) noexcept { failures_of_strays_.add(std::move(e)); }
-  /// One has ended, and left: the tree ends if that was all that it waited for.
+  /// One has ended, and left: the tree ends if that was all that it waited for. It does so in a turn of its own: the
+  /// thread that waits for it may go on at once, while whoever calls this is not done with what that thread destroys.
   void stray_ended() noexcept;
 
  protected:
@@ -197,6 +198,8 @@ class root : public arrival {
   void start(frame& body) noexcept;
   /// The tree has ended and its last frame is still there, for its result. May destroy the root.
   virtual void ended(frame& body, fate) noexcept = 0;
+  /// The root has queued itself, to be called again after `ended`.
+  virtual void on_turn_after_end() noexcept {}
   /// From `ended`, when the result has been moved to `r`, which is empty if the body was stopped: strays that have
   /// failed are how the tree ends, together with a failure of the body.
   template <class Result>
@@ -207,6 +210,8 @@ class root : public arrival {
  private:
   friend class loop;
   void arrive() noexcept override;
+  step on_turn() noexcept override;
+  void end(frame& body, fate) noexcept;
   void unregister() noexcept;
   detail::scope scope_;
   frame* body_ = nullptr;
@@ -811,7 +816,7 @@ inline void root::stop(stop_mode m) noexcept {
   if (!body_ && strays_.empty()) return;
   if (m == stop_mode::ask && scope_.state != scope::running) return;
   scope_.state = m == stop_mode::ask ? scope::stopping : scope::abandoned;
-  if (linked())  // not started yet: it never will be
+  if (body_ && linked())  // not started yet: it never will be
     state_ = stopped;
   else if (body_)
     loop::stop_below(*body_, m);
@@ -821,8 +826,7 @@ inline void root::stop(stop_mode m) noexcept {
 inline step root::child_ended(frame& body, fate how) noexcept {
   body_ = nullptr;
   if (strays_.empty()) {
-    unregister();
-    ended(body, how);
+    end(body, how);
   } else {
     ended_body_ = &body;
     ended_how_ = how;
@@ -831,9 +835,22 @@ inline step root::child_ended(frame& body, fate how) noexcept {
 }
 
 inline void root::stray_ended() noexcept {
-  if (!ended_body_ || !strays_.empty()) return;
+  if (!ended_body_ || !strays_.empty() || linked()) return;
+  state_ = calls;
+  scope_.loop->queue(*this);
+}
+
+inline step root::on_turn() noexcept {
+  if (!ended_body_)
+    on_turn_after_end();
+  else if (strays_.empty())  // otherwise it has got one more
+    end(*std::exchange(ended_body_, nullptr), ended_how_);
+  return step::none();
+}
+
+inline void root::end(frame& body, fate how) noexcept {
   unregister();
-  ended(*std::exchange(ended_body_, nullptr), ended_how_);
+  ended(body, how);
 }
 
 // ---- the loop
