@@ -447,6 +447,62 @@ TEST_CASE("a stop of a tree stops the jobs that were submitted in it, and no oth
   simulate(main());
 }
 
+TEST_CASE("what a job submits by try_submit belongs to the job's tree, whoever made way for it") {
+  auto main = []() -> task<> {
+    const auto executor = co_await tandem::this_task::executor;
+    worker_pool pool{{.workers = 1}};
+    diary d;
+    auto first = [&]() -> task<> { co_await pool.submit(sleep_for(1s)); };
+    auto job = [&]() -> task<> {  // starts when that of the other tree ends
+      pool.try_submit(d.work('a', 10s));
+      co_return;
+    };
+    auto second = [&]() -> task<> { co_await pool.submit(std::ref(job)); };
+    clock::time_point first_ended, second_ended;
+    tandem::spawn(executor, first(), [&](std::exception_ptr) { first_ended = clock::now(); });
+    co_await sleep_for(500ms);
+    tandem::spawn(executor, second(), [&](std::exception_ptr) { second_ended = clock::now(); });
+    co_await sleep_for(1min);
+    CHECK(d.text == "aa.");
+    CHECK(first_ended == at(1s));
+    CHECK(second_ended == at(11s));
+  };
+  for (std::uint64_t seed = 0; seed != 10; ++seed) simulate(main(), {.seed = seed});
+}
+
+TEST_CASE("what the destructor of a dropped job's argument submits belongs to the job's tree") {
+  struct submits_at_end {
+    worker_pool* pool;
+    explicit submits_at_end(worker_pool& p) : pool(&p) {}
+    submits_at_end(submits_at_end&& o) noexcept : pool(std::exchange(o.pool, nullptr)) {}
+    ~submits_at_end() {
+      if (pool) pool->try_submit(sleep_for(10s));
+    }
+  };
+  auto main = []() -> task<> {
+    const auto executor = co_await tandem::this_task::executor;
+    worker_pool pool{{.workers = 1}};
+    auto running = co_await pool.submit(sleep_for(2s));
+    task_handle<> dropped;
+    auto submits = [&]() -> task<> {
+      auto takes = [](submits_at_end) -> task<> { co_await stand_by(); };
+      auto submitting = pool.submit(takes, submits_at_end(pool));
+      dropped = co_await submitting;
+      co_await sleep_for(1s);
+    };
+    clock::time_point end;
+    tandem::spawn(executor, submits(), [&](std::exception_ptr) { end = clock::now(); });
+    auto cancels = [&]() -> task<> {
+      co_await sleep_for(500ms);
+      dropped.cancel();
+    };
+    co_await cancels();
+    co_await sleep_for(1min);
+    CHECK(end == at(12s));
+  };
+  simulate(main());
+}
+
 TEST_CASE("in a tree that is being stopped a job never runs, and its outcome is cancelled") {
   auto main = []() -> task<> {
     diary d;

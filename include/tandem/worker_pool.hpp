@@ -299,7 +299,10 @@ class pool_core {
 
   /// A job has ended, and its frame is gone.
   void ended(any_job& j) noexcept {
-    j.forget_call();
+    {
+      const loop::in_tree of_the_job(*j.tree_);
+      j.forget_call();
+    }
     j.place_.unlink();
     child_base& record = j.record();
     if (std::exchange(j.is_in_line_, false)) --counts_.queued;
@@ -414,6 +417,7 @@ class pool_core {
     const clock::time_point now = loop_->now();
     queue_time_.record(now - j.since_);
     j.since_ = now;
+    const loop::in_tree of_the_job(*j.tree_);  // what runs here may belong to another
     if (frame* f = j.make())
       record.start(*f);
     else

@@ -424,6 +424,19 @@ class loop {
   bool is_running() const noexcept { return running_; }
   /// The tree of the coroutine that runs now, or whose frames are being destroyed; null if that tree is ending.
   root* running_root() const noexcept { return running_ ? running_root_ : nullptr; }
+  /// For who runs, on the stack of whatever runs now, what belongs to another tree: a coroutine that starts, or
+  /// destructors. That tree must not end meanwhile.
+  class in_tree {
+   public:
+    explicit in_tree(root& r) noexcept;
+    ~in_tree() { loop_.running_root_ = outer_; }
+    in_tree(const in_tree&) = delete;
+    in_tree& operator=(const in_tree&) = delete;
+
+   private:
+    loop& loop_;
+    root* outer_;  // which doesn't end before this does: no tree ends but in its turn
+  };
   /// One more than last time.
   std::uint64_t next_number() noexcept { return next_order_++; }
   /// Destroys the tree without resuming any of its frames; its loop must be idle.
@@ -852,6 +865,9 @@ inline void root::end(frame& body, fate how) noexcept {
   unregister();
   ended(body, how);
 }
+
+inline loop::in_tree::in_tree(root& r) noexcept
+    : loop_(*r.scope().loop), outer_(std::exchange(loop_.running_root_, &r)) {}
 
 // ---- the loop
 // --------------------------------------------------------------------------------------------------------
