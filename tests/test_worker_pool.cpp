@@ -388,6 +388,47 @@ TEST_CASE("destroying the pool stops its jobs without waiting, and the tree ends
   CHECK(end_of_main == at(0s));
 }
 
+TEST_CASE("a failure that the tree is told of when the pool is destroyed is not thrown by a drainer as well") {
+  std::string drained;
+  auto main = [&]() -> task<> {
+    auto pool = std::make_unique<worker_pool>();
+    co_await pool->submit(stand_by());
+    co_await pool->submit(fails, "once");
+    auto drains = [&]() -> task<> { drained = co_await thrown_by(pool->drain()) + "."; };
+    auto destroys = [&]() -> task<> {
+      co_await sleep_for(1s);
+      pool.reset();
+    };
+    co_await tandem::gather(drains(), destroys());
+  };
+  CHECK_THROWS_WITH(simulate(main()), "once");
+  CHECK(drained == ".");
+}
+
+TEST_CASE("a pool that goes with the last frame of its tree tells that tree of failures that nobody saw") {
+  auto owns = [](std::unique_ptr<worker_pool> pool) -> task<> {
+    co_await pool->submit(fails, "of a parameter");
+    co_await sleep_for(1s);
+  };
+  CHECK_THROWS_WITH(simulate(owns(std::make_unique<worker_pool>())), "of a parameter");
+
+  asio::io_context context(1);
+  asio::cancellation_signal stop;
+  auto stopped = []() -> task<> {
+    worker_pool pool;
+    co_await pool.submit(fails, "of who was stopped");
+    co_await stand_by();
+  };
+  std::exception_ptr error;
+  tandem::spawn(context, stopped(),
+                asio::bind_cancellation_slot(stop.slot(), [&](std::exception_ptr e) { error = e; }));
+  context.poll();
+  stop.emit(asio::cancellation_type::terminal);
+  context.run();
+  REQUIRE(error);
+  CHECK_THROWS_WITH(std::rethrow_exception(error), "of who was stopped");
+}
+
 TEST_CASE("drainers of a pool that is destroyed go on") {
   auto main = []() -> task<> {
     auto pool = std::make_unique<worker_pool>();

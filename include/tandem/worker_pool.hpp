@@ -64,7 +64,7 @@ struct worker_pool_stats {
 /// A job is a coroutine function with its arguments, which the pool keeps and calls when a worker is free, or any
 /// awaitable. Its task_handle gives its result, its failure, or `cancelled`; a failure ends its job and nothing else.
 /// One that nobody has looked at when the job's last handle goes is thrown by the next `drain()`, several as an
-/// `exception_group`; if the pool goes before that, it is how the tree ends.
+/// `exception_group`; if the pool goes before that, in a coroutine, it is how that one's tree ends.
 ///
 /// Jobs belong to the tree in which they were submitted, as children of the pool, not of the submitter: they run on
 /// when that goes on or ends, a stop of the tree stops them, and the tree ends after them. Destroying the pool stops
@@ -325,7 +325,7 @@ class pool_core {
     if (record.failed_unseen()) {
       if (!is_ownerless_)
         unseen_.add(record.failure());
-      else if (root* tree = running_tree())
+      else if (root* tree = tree_to_tell())
         tree->stray_failed(record.failure());
     }
     end_use();
@@ -343,7 +343,8 @@ class pool_core {
   void disown() noexcept {
     is_ownerless_ = true;
     ++users_;
-    if (root* tree = running_tree(); tree && unseen_.any()) tree->stray_failed(unseen_.together_with(nullptr));
+    if (root* tree = tree_to_tell(); tree && unseen_.any())
+      tree->stray_failed(std::exchange(unseen_, failures()).together_with(nullptr));
     shut(true);
     stop_all();
     end_use();
@@ -379,9 +380,9 @@ class pool_core {
     pool_core& pool_;
   };
 
-  static root* running_tree() noexcept {
+  static root* tree_to_tell() noexcept {
     loop* here = loop::current();
-    return here ? here->running_root() : nullptr;
+    return here ? here->running_or_ending_root() : nullptr;
   }
   bool has_room() const noexcept { return counts_.running < options_.workers || counts_.queued < options_.backlog; }
   /// Starts what can be started, and lets those in who wait for a place. Called again from a job that ends at once, it

@@ -424,6 +424,8 @@ class loop {
   bool is_running() const noexcept { return running_; }
   /// The tree of the coroutine that runs now, or whose frames are being destroyed; null if that tree is ending.
   root* running_root() const noexcept { return running_ ? running_root_ : nullptr; }
+  /// The same for what the tree is only told of, such as a failure: also if it is ending.
+  root* running_or_ending_root() const noexcept { return ending_root_ ? ending_root_ : running_root(); }
   /// For who runs, on the stack of whatever runs now, what belongs to another tree: a coroutine that starts, or
   /// destructors. That tree must not end meanwhile.
   class in_tree {
@@ -641,6 +643,7 @@ class loop {
   observer* observer_ = nullptr;
   tracer* const tracer_ = tracer::of_this_thread();
   root* running_root_ = nullptr;
+  root* ending_root_ = nullptr;  // whose last frame is being destroyed
   root* roots_ = nullptr;
   frame* put_off_ = nullptr;  // the first of those that are to start before anything else
   frame** put_off_end_ = &put_off_;
@@ -862,8 +865,12 @@ inline step root::on_turn() noexcept {
 }
 
 inline void root::end(frame& body, fate how) noexcept {
+  loop& l = *scope_.loop;
   unregister();
+  l.running_root_ = nullptr;  // it may be that of an earlier turn
+  l.ending_root_ = this;
   ended(body, how);
+  l.ending_root_ = nullptr;
 }
 
 inline loop::in_tree::in_tree(root& r) noexcept
