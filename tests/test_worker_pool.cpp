@@ -136,6 +136,45 @@ TEST_CASE("a long line of jobs that end at once is no deep stack") {
   simulate(main());
 }
 
+TEST_CASE("the bound holds for a job that submits before it first waits") {
+  auto main = []() -> task<> {
+    for (const std::size_t backlog : {0, 1, 5}) {
+      worker_pool pool{{.workers = 3, .backlog = backlog}};
+      std::size_t accepted = 0;
+      auto parent = [&]() -> task<> {
+        for (int i = 0; i != 100; ++i) accepted += bool(pool.try_submit(stand_by()));
+        CHECK(pool.stats().running == 1);
+        CHECK(pool.stats().queued == 2 + backlog);  // two of them find workers when this one waits
+        co_await stand_by();
+      };
+      co_await pool.submit(std::ref(parent));
+      CHECK(accepted == 2 + backlog);
+      CHECK(pool.stats().running == 3);
+      CHECK(pool.stats().queued == backlog);
+      CHECK(pool.stats().most_queued == backlog);
+      pool.cancel();
+      co_await pool.drain();
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("what a job submits before it first waits starts when it does") {
+  auto main = []() -> task<> {
+    worker_pool pool{{.workers = 2}};
+    diary d;
+    auto parent = [&]() -> task<> {
+      auto child = co_await pool.submit(d.work('b', 1s));
+      d.text += 'a';
+      co_await child;
+    };
+    co_await pool.submit(std::ref(parent));
+    CHECK(d.text == "ab");
+    co_await pool.drain();
+  };
+  simulate(main());
+}
+
 TEST_CASE("a job that submits while every place is taken waits for ever, and the report says so") {
   auto main = []() -> task<> {
     worker_pool pool{{.workers = 1, .backlog = 0}};
@@ -698,6 +737,20 @@ TEST_CASE("stats say how long jobs were in line, and how long they ran") {
     CHECK(s.run_time.max == 2s);
     CHECK(pool.run_time().count() == 3);
     CHECK(pool.queue_time().max() == 4s);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a job that finds a worker was never in line") {
+  auto main = []() -> task<> {
+    worker_pool pool{{.workers = 2, .backlog = 1}};
+    for (int i = 0; i != 2; ++i) co_await pool.submit(sleep_for(2s));
+    CHECK(pool.stats().most_queued == 0);
+    co_await pool.submit(sleep_for(2s));
+    CHECK(pool.stats().most_queued == 1);
+    co_await pool.submit(sleep_for(2s));  // waits for a place in line
+    co_await pool.drain();
+    CHECK(pool.stats().most_queued == 1);
   };
   simulate(main());
 }

@@ -82,7 +82,8 @@ class worker_pool {
   worker_pool& operator=(const worker_pool&) = delete;
 
   /// `co_await pool.submit(function, args...)`: gives the job's task_handle once it has a place; does not suspend if
-  /// there is one. With a worker free the job starts at once, and runs until it first waits.
+  /// there is one. With a worker free the job starts at once, and runs until it first waits; what a job itself submits
+  /// before it first waits starts when it does.
   ///
   /// Those who wait for a place get it in the order in which they came. A stop while waiting submits nothing. In a tree
   /// that is being stopped the job never runs, and its outcome is `cancelled`. `function` and `args` are copied or
@@ -274,7 +275,7 @@ class pool_core {
     }
     j.is_in_line_ = true;
     line_.push_back(j.place_);
-    if (++counts_.queued > counts_.most_queued) counts_.most_queued = counts_.queued;
+    ++counts_.queued;
     pump();
   }
   void wait(submission& w, frame& f) {
@@ -384,7 +385,11 @@ class pool_core {
     loop* here = loop::current();
     return here ? here->running_or_ending_root() : nullptr;
   }
-  bool has_room() const noexcept { return counts_.running < options_.workers || counts_.queued < options_.backlog; }
+  /// One more fits into the line or to a worker. While jobs are being started a worker may be free for one in line.
+  bool has_room() const noexcept {
+    return counts_.queued < options_.backlog ||
+           counts_.queued - options_.backlog < options_.workers - counts_.running;
+  }
   /// Starts what can be started, and lets those in who wait for a place. Called again from a job that ends at once, it
   /// leaves that to the outer call: a long line of such jobs is no deep stack.
   void pump() noexcept {
@@ -399,6 +404,7 @@ class pool_core {
         break;
     }
     is_pumping_ = false;
+    if (counts_.queued > counts_.most_queued) counts_.most_queued = counts_.queued;
     if (is_idle())
       while (!drainers_.empty()) drainers_.wake(drainers_.front());
     end_use();
