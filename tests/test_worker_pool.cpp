@@ -697,6 +697,47 @@ TEST_CASE("try_submit gives an empty handle where there is no place") {
   simulate(main());
 }
 
+TEST_CASE("a submit that was granted to one coroutine is refused to another") {
+  auto main = []() -> task<> {
+    worker_pool pool{{.workers = 1, .backlog = 0}};
+    co_await pool.submit(sleep_for(1s));
+    auto submitting = pool.submit(yield());
+    int got = 0, refused = 0;
+    auto waits = [&]() -> task<> {
+      try {
+        co_await submitting;
+        ++got;
+      } catch (const std::logic_error&) {
+        ++refused;
+      }
+    };
+    auto waits_too = [&]() -> task<> {
+      co_await sleep_for(1s);
+      while (pool.stats().submitting != 0) co_await yield();
+      co_await waits();
+    };
+    co_await tandem::gather(waits(), waits_too());
+    CHECK(got == 1);
+    CHECK(refused == 1);
+    co_await pool.drain();
+    CHECK(pool.stats().submitted == 2);
+  };
+  for (std::uint64_t seed = 0; seed != 50; ++seed) simulate(main(), {.seed = seed});
+}
+
+TEST_CASE("a drain may be awaited again") {
+  auto main = []() -> task<> {
+    worker_pool pool;
+    auto drain = pool.drain();
+    for (int i = 0; i != 2; ++i) {
+      co_await pool.submit(sleep_for(1s));
+      co_await drain;
+    }
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
 TEST_CASE("a pool of no workers is refused") {
   CHECK_THROWS_WITH(worker_pool({.workers = 0}), "tandem::worker_pool: 0 workers; there must be at least 1");
 }

@@ -283,7 +283,6 @@ class pool_core {
     ++users_;
   }
   void leave(submission& w) noexcept { submitters_.remove(w); }
-  void wait(on_one_loop::waiter& w, bool is_in_line) noexcept;
 
   bool is_idle() const noexcept { return counts_.running == 0 && counts_.queued == 0 && submitters_.empty(); }
   on_one_loop::line& drainers() noexcept { return drainers_; }
@@ -511,7 +510,8 @@ class submit_awaiter final : public submission {
   const char* what() const noexcept override { return "worker_pool::submit"; }
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
-    if (!job_) throw std::logic_error("tandem: awaiting a submit that was moved from, or awaited before");
+    if (!job_ || granted())  // another coroutine may have been granted it, and not have run since
+      throw std::logic_error("tandem: awaiting a submit that was moved from, or awaited before");
     pool_->check_open();
     pool_->check_user(*f.scope->loop);
     if (pool_->has_place()) {
@@ -548,8 +548,7 @@ class drain_awaiter final : public on_one_loop::waiter {
   bool suspend(frame& f) {
     pool_->check_user(*f.scope->loop);
     wait_in(pool_->drainers(), no_lock_, f);
-    pool_->begin_use();
-    is_user_ = true;
+    if (!std::exchange(is_user_, true)) pool_->begin_use();
     return true;
   }
   void await_resume() {
