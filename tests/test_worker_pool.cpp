@@ -847,3 +847,83 @@ TEST_CASE("whatever the schedule and wherever it is stopped, every job that was 
         CHECK(s.most <= 2);
       });
 }
+
+namespace {
+
+/// Two trees share a pool of one worker and a line of one, a third tree drains it, and a fourth ends it while all wait.
+struct shared_pool {
+  std::unique_ptr<worker_pool> pool =
+      std::make_unique<worker_pool>(tandem::worker_pool_options{.workers = 1, .backlog = 1});
+  int begun = 0, ended = 0, handles = 0, refused = 0, drained = 0;
+  bool is_over = false;
+
+  static task<int> job(shared_pool* s, kit::counted, int i) {
+    ++s->begun;
+    kit::at_exit count([s] { ++s->ended; });
+    co_await sleep_for(1s);
+    co_return i;
+  }
+  task<> submits(int n) {
+    for (int i = 0; i != n; ++i) {
+      if (is_over) co_return;
+      auto submitting = pool->submit(&job, this, kit::counted(), i);
+      try {
+        auto h = co_await submitting;
+        ++handles;
+      } catch (const tandem::worker_pool_closed&) {
+        ++refused;
+      }
+    }
+  }
+  task<> drains() {
+    if (is_over) co_return;
+    co_await pool->drain();
+    ++drained;
+  }
+};
+
+template <class End>
+void explore_the_end(End end) {
+  kit::explore<shared_pool>(
+      [&](shared_pool& s) -> task<> {
+        const auto executor = co_await tandem::this_task::executor;
+        auto submits = s.submits(4), drains = s.drains();
+        tandem::spawn(executor, std::move(submits), asio::detached);
+        tandem::spawn(executor, std::move(drains), asio::detached);
+        auto ends = [&]() -> task<> {
+          co_await sleep_for(1500ms);
+          s.is_over = true;
+          end(s.pool);
+        };
+        co_await tandem::gather(s.submits(4), ends());
+        co_await sleep_for(1h);
+        CHECK(s.begun == s.ended);
+        CHECK(s.handles + s.refused >= 5);
+        CHECK(s.refused >= 1);
+        CHECK(s.drained == 1);
+        if (s.pool) {
+          const tandem::worker_pool_stats last = s.pool->stats();
+          CHECK(last.submitting == 0);
+          CHECK(last.queued == 0);
+          CHECK(last.running == 0);
+          CHECK(last.submitted == static_cast<std::uint64_t>(s.handles));
+          CHECK(last.submitted == last.succeeded + last.cancelled);
+        }
+      },
+      [](shared_pool& s, kit::end) {
+        s.pool.reset();
+        CHECK(s.begun == s.ended);
+      });
+}
+
+}  // namespace
+
+TEST_CASE("closed while others wait: whatever the schedule and the stop, everyone hears of it and no job is lost") {
+  explore_the_end([](std::unique_ptr<worker_pool>& pool) { pool->close(); });
+}
+TEST_CASE("cancelled while others wait: whatever the schedule and the stop, everyone hears of it and no job is lost") {
+  explore_the_end([](std::unique_ptr<worker_pool>& pool) { pool->cancel(); });
+}
+TEST_CASE("destroyed while others wait: whatever the schedule and the stop, everyone hears of it and no job is lost") {
+  explore_the_end([](std::unique_ptr<worker_pool>& pool) { pool.reset(); });
+}

@@ -386,8 +386,7 @@ class pool_core {
   }
   /// One more fits into the line or to a worker. While jobs are being started a worker may be free for one in line.
   bool has_room() const noexcept {
-    return counts_.queued < options_.backlog ||
-           counts_.queued - options_.backlog < options_.workers - counts_.running;
+    return counts_.queued < options_.backlog || counts_.queued - options_.backlog < options_.workers - counts_.running;
   }
   /// Starts what can be started, and lets those in who wait for a place. Called again from a job that ends at once, it
   /// leaves that to the outer call: a long line of such jobs is no deep stack.
