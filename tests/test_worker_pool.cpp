@@ -6,12 +6,15 @@
 #include "kit/kit.hpp"
 
 #include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
 #include TANDEM_ASIO_HEADER(strand.hpp)
 
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -128,6 +131,45 @@ TEST_CASE("a long line of jobs that end at once is no deep stack") {
       }
     } c{pool};
     co_await c.link(10'000);
+    co_await pool.drain();
+  };
+  simulate(main());
+}
+
+TEST_CASE("the bound holds for a job that submits before it first waits") {
+  auto main = []() -> task<> {
+    for (const std::size_t backlog : {0, 1, 5}) {
+      worker_pool pool{{.workers = 3, .backlog = backlog}};
+      std::size_t accepted = 0;
+      auto parent = [&]() -> task<> {
+        for (int i = 0; i != 100; ++i) accepted += bool(pool.try_submit(stand_by()));
+        CHECK(pool.stats().running == 1);
+        CHECK(pool.stats().queued == 2 + backlog);  // two of them find workers when this one waits
+        co_await stand_by();
+      };
+      co_await pool.submit(std::ref(parent));
+      CHECK(accepted == 2 + backlog);
+      CHECK(pool.stats().running == 3);
+      CHECK(pool.stats().queued == backlog);
+      CHECK(pool.stats().most_queued == backlog);
+      pool.cancel();
+      co_await pool.drain();
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("what a job submits before it first waits starts when it does") {
+  auto main = []() -> task<> {
+    worker_pool pool{{.workers = 2}};
+    diary d;
+    auto parent = [&]() -> task<> {
+      auto child = co_await pool.submit(d.work('b', 1s));
+      d.text += 'a';
+      co_await child;
+    };
+    co_await pool.submit(std::ref(parent));
+    CHECK(d.text == "ab");
     co_await pool.drain();
   };
   simulate(main());
@@ -385,6 +427,47 @@ TEST_CASE("destroying the pool stops its jobs without waiting, and the tree ends
   CHECK(end_of_main == at(0s));
 }
 
+TEST_CASE("a failure that the tree is told of when the pool is destroyed is not thrown by a drainer as well") {
+  std::string drained;
+  auto main = [&]() -> task<> {
+    auto pool = std::make_unique<worker_pool>();
+    co_await pool->submit(stand_by());
+    co_await pool->submit(fails, "once");
+    auto drains = [&]() -> task<> { drained = co_await thrown_by(pool->drain()) + "."; };
+    auto destroys = [&]() -> task<> {
+      co_await sleep_for(1s);
+      pool.reset();
+    };
+    co_await tandem::gather(drains(), destroys());
+  };
+  CHECK_THROWS_WITH(simulate(main()), "once");
+  CHECK(drained == ".");
+}
+
+TEST_CASE("a pool that goes with the last frame of its tree tells that tree of failures that nobody saw") {
+  auto owns = [](std::unique_ptr<worker_pool> pool) -> task<> {
+    co_await pool->submit(fails, "of a parameter");
+    co_await sleep_for(1s);
+  };
+  CHECK_THROWS_WITH(simulate(owns(std::make_unique<worker_pool>())), "of a parameter");
+
+  asio::io_context context(1);
+  asio::cancellation_signal stop;
+  auto stopped = []() -> task<> {
+    worker_pool pool;
+    co_await pool.submit(fails, "of who was stopped");
+    co_await stand_by();
+  };
+  std::exception_ptr error;
+  tandem::spawn(context, stopped(),
+                asio::bind_cancellation_slot(stop.slot(), [&](std::exception_ptr e) { error = e; }));
+  context.poll();
+  stop.emit(asio::cancellation_type::terminal);
+  context.run();
+  REQUIRE(error);
+  CHECK_THROWS_WITH(std::rethrow_exception(error), "of who was stopped");
+}
+
 TEST_CASE("drainers of a pool that is destroyed go on") {
   auto main = []() -> task<> {
     auto pool = std::make_unique<worker_pool>();
@@ -444,6 +527,62 @@ TEST_CASE("a stop of a tree stops the jobs that were submitted in it, and no oth
   simulate(main());
 }
 
+TEST_CASE("what a job submits by try_submit belongs to the job's tree, whoever made way for it") {
+  auto main = []() -> task<> {
+    const auto executor = co_await tandem::this_task::executor;
+    worker_pool pool{{.workers = 1}};
+    diary d;
+    auto first = [&]() -> task<> { co_await pool.submit(sleep_for(1s)); };
+    auto job = [&]() -> task<> {  // starts when that of the other tree ends
+      pool.try_submit(d.work('a', 10s));
+      co_return;
+    };
+    auto second = [&]() -> task<> { co_await pool.submit(std::ref(job)); };
+    clock::time_point first_ended, second_ended;
+    tandem::spawn(executor, first(), [&](std::exception_ptr) { first_ended = clock::now(); });
+    co_await sleep_for(500ms);
+    tandem::spawn(executor, second(), [&](std::exception_ptr) { second_ended = clock::now(); });
+    co_await sleep_for(1min);
+    CHECK(d.text == "aa.");
+    CHECK(first_ended == at(1s));
+    CHECK(second_ended == at(11s));
+  };
+  for (std::uint64_t seed = 0; seed != 10; ++seed) simulate(main(), {.seed = seed});
+}
+
+TEST_CASE("what the destructor of a dropped job's argument submits belongs to the job's tree") {
+  struct submits_at_end {
+    worker_pool* pool;
+    explicit submits_at_end(worker_pool& p) : pool(&p) {}
+    submits_at_end(submits_at_end&& o) noexcept : pool(std::exchange(o.pool, nullptr)) {}
+    ~submits_at_end() {
+      if (pool) pool->try_submit(sleep_for(10s));
+    }
+  };
+  auto main = []() -> task<> {
+    const auto executor = co_await tandem::this_task::executor;
+    worker_pool pool{{.workers = 1}};
+    auto running = co_await pool.submit(sleep_for(2s));
+    task_handle<> dropped;
+    auto submits = [&]() -> task<> {
+      auto takes = [](submits_at_end) -> task<> { co_await stand_by(); };
+      auto submitting = pool.submit(takes, submits_at_end(pool));
+      dropped = co_await submitting;
+      co_await sleep_for(1s);
+    };
+    clock::time_point end;
+    tandem::spawn(executor, submits(), [&](std::exception_ptr) { end = clock::now(); });
+    auto cancels = [&]() -> task<> {
+      co_await sleep_for(500ms);
+      dropped.cancel();
+    };
+    co_await cancels();
+    co_await sleep_for(1min);
+    CHECK(end == at(12s));
+  };
+  simulate(main());
+}
+
 TEST_CASE("in a tree that is being stopped a job never runs, and its outcome is cancelled") {
   auto main = []() -> task<> {
     diary d;
@@ -498,6 +637,25 @@ TEST_CASE("a stop of who waits for a place submits nothing") {
   simulate(main());
 }
 
+TEST_CASE("a pool may go as soon as the run has returned, while other threads run the context") {
+  asio::io_context context;
+  auto work = asio::make_work_guard(context);
+  std::thread other([&] { context.run(); });
+  for (int i = 0; i != 200; ++i) {
+    worker_pool pool{{.workers = 1}};
+    auto quick = []() -> task<int> { co_return 1; };
+    auto main = [&]() -> task<task_handle<int>> {
+      co_await pool.submit(yield());
+      co_await pool.submit(std::ref(quick));
+      co_return co_await pool.submit(std::ref(quick));
+    };
+    const task_handle<int> last = tandem::run(context, main());
+    CHECK(last.done());
+  }
+  work.reset();
+  other.join();
+}
+
 TEST_CASE("a pool may go before its context, and after it") {
   const long frames = kit::live_frames();
   for (const bool pool_first : {true, false}) {
@@ -535,6 +693,47 @@ TEST_CASE("try_submit gives an empty handle where there is no place") {
     CHECK(!c);
     co_await b;
     CHECK(d.text == "aa.bb.");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a submit that was granted to one coroutine is refused to another") {
+  auto main = []() -> task<> {
+    worker_pool pool{{.workers = 1, .backlog = 0}};
+    co_await pool.submit(sleep_for(1s));
+    auto submitting = pool.submit(yield());
+    int got = 0, refused = 0;
+    auto waits = [&]() -> task<> {
+      try {
+        co_await submitting;
+        ++got;
+      } catch (const std::logic_error&) {
+        ++refused;
+      }
+    };
+    auto waits_too = [&]() -> task<> {
+      co_await sleep_for(1s);
+      while (pool.stats().submitting != 0) co_await yield();
+      co_await waits();
+    };
+    co_await tandem::gather(waits(), waits_too());
+    CHECK(got == 1);
+    CHECK(refused == 1);
+    co_await pool.drain();
+    CHECK(pool.stats().submitted == 2);
+  };
+  for (std::uint64_t seed = 0; seed != 50; ++seed) simulate(main(), {.seed = seed});
+}
+
+TEST_CASE("a drain may be awaited again") {
+  auto main = []() -> task<> {
+    worker_pool pool;
+    auto drain = pool.drain();
+    for (int i = 0; i != 2; ++i) {
+      co_await pool.submit(sleep_for(1s));
+      co_await drain;
+    }
+    CHECK(clock::now() == at(2s));
   };
   simulate(main());
 }
@@ -579,6 +778,20 @@ TEST_CASE("stats say how long jobs were in line, and how long they ran") {
     CHECK(s.run_time.max == 2s);
     CHECK(pool.run_time().count() == 3);
     CHECK(pool.queue_time().max() == 4s);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a job that finds a worker was never in line") {
+  auto main = []() -> task<> {
+    worker_pool pool{{.workers = 2, .backlog = 1}};
+    for (int i = 0; i != 2; ++i) co_await pool.submit(sleep_for(2s));
+    CHECK(pool.stats().most_queued == 0);
+    co_await pool.submit(sleep_for(2s));
+    CHECK(pool.stats().most_queued == 1);
+    co_await pool.submit(sleep_for(2s));  // waits for a place in line
+    co_await pool.drain();
+    CHECK(pool.stats().most_queued == 1);
   };
   simulate(main());
 }
@@ -633,4 +846,84 @@ TEST_CASE("whatever the schedule and wherever it is stopped, every job that was 
         CHECK(s.begun == s.ended);
         CHECK(s.most <= 2);
       });
+}
+
+namespace {
+
+/// Two trees share a pool of one worker and a line of one, a third tree drains it, and a fourth ends it while all wait.
+struct shared_pool {
+  std::unique_ptr<worker_pool> pool =
+      std::make_unique<worker_pool>(tandem::worker_pool_options{.workers = 1, .backlog = 1});
+  int begun = 0, ended = 0, handles = 0, refused = 0, drained = 0;
+  bool is_over = false;
+
+  static task<int> job(shared_pool* s, kit::counted, int i) {
+    ++s->begun;
+    kit::at_exit count([s] { ++s->ended; });
+    co_await sleep_for(1s);
+    co_return i;
+  }
+  task<> submits(int n) {
+    for (int i = 0; i != n; ++i) {
+      if (is_over) co_return;
+      auto submitting = pool->submit(&job, this, kit::counted(), i);
+      try {
+        auto h = co_await submitting;
+        ++handles;
+      } catch (const tandem::worker_pool_closed&) {
+        ++refused;
+      }
+    }
+  }
+  task<> drains() {
+    if (is_over) co_return;
+    co_await pool->drain();
+    ++drained;
+  }
+};
+
+template <class End>
+void explore_the_end(End end) {
+  kit::explore<shared_pool>(
+      [&](shared_pool& s) -> task<> {
+        const auto executor = co_await tandem::this_task::executor;
+        auto submits = s.submits(4), drains = s.drains();
+        tandem::spawn(executor, std::move(submits), asio::detached);
+        tandem::spawn(executor, std::move(drains), asio::detached);
+        auto ends = [&]() -> task<> {
+          co_await sleep_for(1500ms);
+          s.is_over = true;
+          end(s.pool);
+        };
+        co_await tandem::gather(s.submits(4), ends());
+        co_await sleep_for(1h);
+        CHECK(s.begun == s.ended);
+        CHECK(s.handles + s.refused >= 5);
+        CHECK(s.refused >= 1);
+        CHECK(s.drained == 1);
+        if (s.pool) {
+          const tandem::worker_pool_stats last = s.pool->stats();
+          CHECK(last.submitting == 0);
+          CHECK(last.queued == 0);
+          CHECK(last.running == 0);
+          CHECK(last.submitted == static_cast<std::uint64_t>(s.handles));
+          CHECK(last.submitted == last.succeeded + last.cancelled);
+        }
+      },
+      [](shared_pool& s, kit::end) {
+        s.pool.reset();
+        CHECK(s.begun == s.ended);
+      });
+}
+
+}  // namespace
+
+TEST_CASE("closed while others wait: whatever the schedule and the stop, everyone hears of it and no job is lost") {
+  explore_the_end([](std::unique_ptr<worker_pool>& pool) { pool->close(); });
+}
+TEST_CASE("cancelled while others wait: whatever the schedule and the stop, everyone hears of it and no job is lost") {
+  explore_the_end([](std::unique_ptr<worker_pool>& pool) { pool->cancel(); });
+}
+TEST_CASE("destroyed while others wait: whatever the schedule and the stop, everyone hears of it and no job is lost") {
+  explore_the_end([](std::unique_ptr<worker_pool>& pool) { pool.reset(); });
 }

@@ -186,12 +186,11 @@ class spawned_root final : public root {
     }
     if (hands_.exchange(in_queue) == over) delete this;
   }
-  step on_turn() noexcept override {
+  void on_turn_after_end() noexcept override {
     if (scope().loop->closed())
       delete this;
     else
       post_handler();
-    return step::none();
   }
   void handler_done() noexcept {
     if (hands_.exchange(over) == in_queue) delete this;

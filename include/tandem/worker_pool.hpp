@@ -64,7 +64,7 @@ struct worker_pool_stats {
 /// A job is a coroutine function with its arguments, which the pool keeps and calls when a worker is free, or any
 /// awaitable. Its task_handle gives its result, its failure, or `cancelled`; a failure ends its job and nothing else.
 /// One that nobody has looked at when the job's last handle goes is thrown by the next `drain()`, several as an
-/// `exception_group`; if the pool goes before that, it is how the tree ends.
+/// `exception_group`; if the pool goes before that, in a coroutine, it is how that one's tree ends.
 ///
 /// Jobs belong to the tree in which they were submitted, as children of the pool, not of the submitter: they run on
 /// when that goes on or ends, a stop of the tree stops them, and the tree ends after them. Destroying the pool stops
@@ -82,7 +82,8 @@ class worker_pool {
   worker_pool& operator=(const worker_pool&) = delete;
 
   /// `co_await pool.submit(function, args...)`: gives the job's task_handle once it has a place; does not suspend if
-  /// there is one. With a worker free the job starts at once, and runs until it first waits.
+  /// there is one. With a worker free the job starts at once, and runs until it first waits; what a job itself submits
+  /// before it first waits starts when it does.
   ///
   /// Those who wait for a place get it in the order in which they came. A stop while waiting submits nothing. In a tree
   /// that is being stopped the job never runs, and its outcome is `cancelled`. `function` and `args` are copied or
@@ -274,7 +275,7 @@ class pool_core {
     }
     j.is_in_line_ = true;
     line_.push_back(j.place_);
-    if (++counts_.queued > counts_.most_queued) counts_.most_queued = counts_.queued;
+    ++counts_.queued;
     pump();
   }
   void wait(submission& w, frame& f) {
@@ -282,7 +283,6 @@ class pool_core {
     ++users_;
   }
   void leave(submission& w) noexcept { submitters_.remove(w); }
-  void wait(on_one_loop::waiter& w, bool is_in_line) noexcept;
 
   bool is_idle() const noexcept { return counts_.running == 0 && counts_.queued == 0 && submitters_.empty(); }
   on_one_loop::line& drainers() noexcept { return drainers_; }
@@ -299,7 +299,10 @@ class pool_core {
 
   /// A job has ended, and its frame is gone.
   void ended(any_job& j) noexcept {
-    j.forget_call();
+    {
+      const loop::in_tree of_the_job(*j.tree_);
+      j.forget_call();
+    }
     j.place_.unlink();
     child_base& record = j.record();
     if (std::exchange(j.is_in_line_, false)) --counts_.queued;
@@ -322,7 +325,7 @@ class pool_core {
     if (record.failed_unseen()) {
       if (!is_ownerless_)
         unseen_.add(record.failure());
-      else if (root* tree = running_tree())
+      else if (root* tree = tree_to_tell())
         tree->stray_failed(record.failure());
     }
     end_use();
@@ -340,7 +343,8 @@ class pool_core {
   void disown() noexcept {
     is_ownerless_ = true;
     ++users_;
-    if (root* tree = running_tree(); tree && unseen_.any()) tree->stray_failed(unseen_.together_with(nullptr));
+    if (root* tree = tree_to_tell(); tree && unseen_.any())
+      tree->stray_failed(std::exchange(unseen_, failures()).together_with(nullptr));
     shut(true);
     stop_all();
     end_use();
@@ -376,11 +380,14 @@ class pool_core {
     pool_core& pool_;
   };
 
-  static root* running_tree() noexcept {
+  static root* tree_to_tell() noexcept {
     loop* here = loop::current();
-    return here ? here->running_root() : nullptr;
+    return here ? here->running_or_ending_root() : nullptr;
   }
-  bool has_room() const noexcept { return counts_.running < options_.workers || counts_.queued < options_.backlog; }
+  /// One more fits into the line or to a worker. While jobs are being started a worker may be free for one in line.
+  bool has_room() const noexcept {
+    return counts_.queued < options_.backlog || counts_.queued - options_.backlog < options_.workers - counts_.running;
+  }
   /// Starts what can be started, and lets those in who wait for a place. Called again from a job that ends at once, it
   /// leaves that to the outer call: a long line of such jobs is no deep stack.
   void pump() noexcept {
@@ -395,6 +402,7 @@ class pool_core {
         break;
     }
     is_pumping_ = false;
+    if (counts_.queued > counts_.most_queued) counts_.most_queued = counts_.queued;
     if (is_idle())
       while (!drainers_.empty()) drainers_.wake(drainers_.front());
     end_use();
@@ -414,6 +422,7 @@ class pool_core {
     const clock::time_point now = loop_->now();
     queue_time_.record(now - j.since_);
     j.since_ = now;
+    const loop::in_tree of_the_job(*j.tree_);  // what runs here may belong to another
     if (frame* f = j.make())
       record.start(*f);
     else
@@ -500,7 +509,8 @@ class submit_awaiter final : public submission {
   const char* what() const noexcept override { return "worker_pool::submit"; }
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
-    if (!job_) throw std::logic_error("tandem: awaiting a submit that was moved from, or awaited before");
+    if (!job_ || granted())  // another coroutine may have been granted it, and not have run since
+      throw std::logic_error("tandem: awaiting a submit that was moved from, or awaited before");
     pool_->check_open();
     pool_->check_user(*f.scope->loop);
     if (pool_->has_place()) {
@@ -537,8 +547,7 @@ class drain_awaiter final : public on_one_loop::waiter {
   bool suspend(frame& f) {
     pool_->check_user(*f.scope->loop);
     wait_in(pool_->drainers(), no_lock_, f);
-    pool_->begin_use();
-    is_user_ = true;
+    if (!std::exchange(is_user_, true)) pool_->begin_use();
     return true;
   }
   void await_resume() {

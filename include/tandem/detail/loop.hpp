@@ -184,7 +184,8 @@ class root : public arrival {
   const stray* next_stray(const stray& s) const noexcept { return strays_.next(s); }
   /// A failure of one, of which nobody else may hear: the tree ends with it.
   void stray_failed(std::exception_ptr e) noexcept { failures_of_strays_.add(std::move(e)); }
-  /// One has ended, and left: the tree ends if that was all that it waited for.
+  /// One has ended, and left: the tree ends if that was all that it waited for. It does so in a turn of its own: the
+  /// thread that waits for it may go on at once, while whoever calls this is not done with what that thread destroys.
   void stray_ended() noexcept;
 
  protected:
@@ -197,6 +198,8 @@ class root : public arrival {
   void start(frame& body) noexcept;
   /// The tree has ended and its last frame is still there, for its result. May destroy the root.
   virtual void ended(frame& body, fate) noexcept = 0;
+  /// The root has queued itself, to be called again after `ended`.
+  virtual void on_turn_after_end() noexcept {}
   /// From `ended`, when the result has been moved to `r`, which is empty if the body was stopped: strays that have
   /// failed are how the tree ends, together with a failure of the body.
   template <class Result>
@@ -207,6 +210,8 @@ class root : public arrival {
  private:
   friend class loop;
   void arrive() noexcept override;
+  step on_turn() noexcept override;
+  void end(frame& body, fate) noexcept;
   void unregister() noexcept;
   detail::scope scope_;
   frame* body_ = nullptr;
@@ -421,6 +426,21 @@ class loop {
   bool is_running() const noexcept { return running_; }
   /// The tree of the coroutine that runs now, or whose frames are being destroyed; null if that tree is ending.
   root* running_root() const noexcept { return running_ ? running_root_ : nullptr; }
+  /// The same for what the tree is only told of, such as a failure: also if it is ending.
+  root* running_or_ending_root() const noexcept { return ending_root_ ? ending_root_ : running_root(); }
+  /// For who runs, on the stack of whatever runs now, what belongs to another tree: a coroutine that starts, or
+  /// destructors. That tree must not end meanwhile.
+  class in_tree {
+   public:
+    explicit in_tree(root& r) noexcept;
+    ~in_tree() { loop_.running_root_ = outer_; }
+    in_tree(const in_tree&) = delete;
+    in_tree& operator=(const in_tree&) = delete;
+
+   private:
+    loop& loop_;
+    root* outer_;  // which doesn't end before this does: no tree ends but in its turn
+  };
   /// One more than last time.
   std::uint64_t next_number() noexcept { return next_order_++; }
   /// Destroys the tree without resuming any of its frames; its loop must be idle.
@@ -625,6 +645,7 @@ class loop {
   observer* observer_ = nullptr;
   tracer* const tracer_ = tracer::of_this_thread();
   root* running_root_ = nullptr;
+  root* ending_root_ = nullptr;  // whose last frame is being destroyed
   root* roots_ = nullptr;
   frame* put_off_ = nullptr;  // the first of those that are to start before anything else
   frame** put_off_end_ = &put_off_;
@@ -813,7 +834,7 @@ inline void root::stop(stop_mode m) noexcept {
   if (!body_ && strays_.empty()) return;
   if (m == stop_mode::ask && scope_.state != scope::running) return;
   scope_.state = m == stop_mode::ask ? scope::stopping : scope::abandoned;
-  if (linked())  // not started yet: it never will be
+  if (body_ && linked())  // not started yet: it never will be
     state_ = stopped;
   else if (body_)
     loop::stop_below(*body_, m);
@@ -823,8 +844,7 @@ inline void root::stop(stop_mode m) noexcept {
 inline step root::child_ended(frame& body, fate how) noexcept {
   body_ = nullptr;
   if (strays_.empty()) {
-    unregister();
-    ended(body, how);
+    end(body, how);
   } else {
     ended_body_ = &body;
     ended_how_ = how;
@@ -833,10 +853,30 @@ inline step root::child_ended(frame& body, fate how) noexcept {
 }
 
 inline void root::stray_ended() noexcept {
-  if (!ended_body_ || !strays_.empty()) return;
-  unregister();
-  ended(*std::exchange(ended_body_, nullptr), ended_how_);
+  if (!ended_body_ || !strays_.empty() || linked()) return;
+  state_ = calls;
+  scope_.loop->queue(*this);
 }
+
+inline step root::on_turn() noexcept {
+  if (!ended_body_)
+    on_turn_after_end();
+  else if (strays_.empty())  // otherwise it has got one more
+    end(*std::exchange(ended_body_, nullptr), ended_how_);
+  return step::none();
+}
+
+inline void root::end(frame& body, fate how) noexcept {
+  loop& l = *scope_.loop;
+  unregister();
+  l.running_root_ = nullptr;  // it may be that of an earlier turn
+  l.ending_root_ = this;
+  ended(body, how);
+  l.ending_root_ = nullptr;
+}
+
+inline loop::in_tree::in_tree(root& r) noexcept
+    : loop_(*r.scope().loop), outer_(std::exchange(loop_.running_root_, &r)) {}
 
 // ---- the loop
 // --------------------------------------------------------------------------------------------------------
