@@ -186,8 +186,9 @@ class on_exit_request {
   F&& take() noexcept { return std::move(f_); }
   /// In a task.
   template <class Never = F>
-  awaiter_of<Never> make_awaiter() && {
+  auto make_awaiter() && {
     static_assert(!std::is_same_v<Never, F>, "on_exit is awaited in a generator; in a task there is finally");
+    return task<>().make_awaiter();
   }
 
  private:

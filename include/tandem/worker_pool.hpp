@@ -63,8 +63,8 @@ struct worker_pool_stats {
 ///
 /// A job is a coroutine function with its arguments, which the pool keeps and calls when a worker is free, or any
 /// awaitable. Its task_handle gives its result, its failure, or `cancelled`; a failure ends its job and nothing else.
-/// One that nobody has looked at when the job's last handle goes is thrown by the next `drain()`, several as an
-/// `exception_group`; if the pool goes before that, in a coroutine, it is how that one's tree ends.
+/// One that nobody has looked at when the job's last handle goes is thrown by the next `drain()`, several (the first
+/// 64) as an `exception_group`; if the pool goes before that, in a coroutine, it is how that one's tree ends.
 ///
 /// Jobs belong to the tree in which they were submitted, as children of the pool, not of the submitter: they run on
 /// when that goes on or ends, a stop of the tree stops them, and the tree ends after them. Destroying the pool stops
@@ -293,6 +293,7 @@ class pool_core {
   }
   void rethrow_unseen() {
     if (!unseen_.any()) return;
+    unseen_count_ = 0;
     const failures all = std::exchange(unseen_, failures());
     all.rethrow();
   }
@@ -324,7 +325,7 @@ class pool_core {
   void record_goes(const child_base& record) noexcept {
     if (record.failed_unseen()) {
       if (!is_ownerless_)
-        unseen_.add(record.failure());
+        keep_unseen(record.failure());
       else if (root* tree = tree_to_tell())
         tree->stray_failed(record.failure());
     }
@@ -360,6 +361,14 @@ class pool_core {
   }
   const histogram& queue_time() const noexcept { return queue_time_; }
   const histogram& run_time() const noexcept { return run_time_; }
+
+  /// The first so many: a pool that nobody drains must not grow for ever. `stats()` counts all.
+  void keep_unseen(std::exception_ptr e) noexcept {
+    constexpr std::size_t most = 64;
+    if (unseen_count_ == most) return;
+    ++unseen_count_;
+    unseen_.add(std::move(e));
+  }
 
  private:
   /// Drops those in line that were stopped, in the loop's turn: not where they were, which may be anywhere.
@@ -480,6 +489,7 @@ class pool_core {
   worker_pool_stats counts_;
   histogram queue_time_, run_time_;
   failures unseen_;
+  std::size_t unseen_count_ = 0;
   sweeper sweeper_{*this};
 };
 
