@@ -26,13 +26,16 @@
 #include TANDEM_ASIO_HEADER(experimental/deferred.hpp)
 #endif
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <future>
 #include <new>
 #include <optional>
@@ -677,6 +680,180 @@ task<> hand_overs(lines& l) {
   expect(l.stock == 0 && l.all_back(), "hand-overs");
 }
 
+/// Queues, and what has become of each item.
+struct shop {
+  class parcel {
+   public:
+    explicit parcel(unsigned number) noexcept : number_(number) {}
+    unsigned number() const noexcept { return number_; }
+
+   private:
+    counted here_;
+    unsigned number_;
+  };
+  tandem::queue<parcel> meets{0}, small{1}, eight{8}, endless{tandem::unbounded};
+  tandem::concurrent_queue<parcel> shared{1};
+  std::array<bool, 64> accepted{}, popped{};
+
+  void pops(const parcel& p) { expect(!std::exchange(popped[p.number()], true), "an item comes out once"); }
+  /// Takes out what is left, so that it can be seen whether all that was accepted is there.
+  bool nothing_is_lost() {
+    const auto is_whole = [&](auto& q) {
+      const tandem::queue_stats s = q.stats();
+      while (const auto p = q.try_pop()) pops(*p);
+      return s.pushed == s.popped + s.size && s.pushing + s.popping == 0;
+    };
+    bool all = is_whole(meets) && is_whole(small) && is_whole(eight) && is_whole(endless) && is_whole(shared);
+    for (std::size_t i = 0; i != accepted.size(); ++i) all = all && (popped[i] || !accepted[i]);
+    return all;
+  }
+};
+
+task<> trades(shop& s) {
+  auto sells = [&](auto& q, unsigned from, unsigned to, counted = counted()) -> task<> {
+    for (unsigned i = from; i != to; ++i) s.accepted[i] = co_await q.push(shop::parcel(i));
+  };
+  auto sells_all = [&](auto& q, unsigned from, unsigned to, counted = counted()) -> task<> {
+    std::vector<shop::parcel> some;
+    for (unsigned i = from; i != to; ++i) some.emplace_back(i);
+    const std::size_t count = co_await q.push_range(std::move(some));
+    expect(count == to - from, "a range that is pushed");
+    for (unsigned i = from; i != to; ++i) s.accepted[i] = true;
+  };
+  auto buys = [&](auto& q, unsigned count, counted = counted()) -> task<> {
+    for (unsigned i = 0; i != count; ++i) {
+      const std::optional<shop::parcel> p = co_await q.pop();
+      s.pops(p.value());
+    }
+  };
+  auto buys_some = [&](auto& q, std::size_t count, std::size_t most, counted = counted()) -> task<> {
+    while (count != 0) {
+      const auto some = co_await q.pop_some(most);
+      expect(!some.empty() && some.size() <= std::min(count, most), "some that are popped");
+      for (const auto& p : some) s.pops(p);
+      count -= some.size();
+    }
+  };
+  auto buys_one = [&](auto& one, auto& other, counted = counted()) -> task<> {
+    auto first = co_await tandem::race(one.pop(), other.pop(), tandem::sleep_for(9s));
+    expect(first.index() < 2, "a race of pops");
+    s.pops((first.index() == 0 ? first.template get<0>() : first.template get<1>()).value());
+  };
+  auto finishes = [&](auto& q, unsigned count, counted = counted()) -> task<> {
+    co_await tandem::yield();
+    for (unsigned i = 0; i != count; ++i) q.task_done();
+  };
+  auto late = co_await tandem::try_timeout(0s, s.small.pop());
+  expect(!late, "nothing is there");
+  co_await tandem::gather(sells(s.meets, 0, 2), buys_one(s.small, s.meets), buys_some(s.meets, 1, 2));
+  co_await tandem::gather(buys(s.small, 3), buys_one(s.meets, s.small), sells(s.small, 2, 6));
+  co_await tandem::gather(s.small.join(), finishes(s.small, 4));
+  co_await tandem::gather(sells_all(s.eight, 6, 15), buys_one(s.eight, s.small));  // the ninth waits
+  co_await tandem::gather(sells_all(s.endless, 15, 35), buys_some(s.eight, 8, 3), buys_some(s.endless, 20, 12));
+  co_await tandem::gather(buys(s.shared, 1), sells_all(s.shared, 35, 38), buys_some(s.shared, 2, 2));
+  const auto pops_late = [&](std::optional<shop::parcel> p) { s.pops(p.value()); };
+  auto both = tandem::race(s.shared.pop(), s.shared.pop()).on_discard(pops_late);
+  auto waits_for_either = [&](counted = counted()) -> task<> {
+    const auto first = co_await std::move(both);
+    s.pops(first.value().value());
+  };
+  // Not noted as accepted: an arm that has popped it is destroyed with it if the context goes before the race is over.
+  co_await tandem::gather(waits_for_either(), s.shared.push(shop::parcel(38)));
+  s.endless.close();
+  const auto last = co_await s.endless.pop();
+  expect(!last, "the end of a queue");
+  for (unsigned i = 0; i != 39; ++i) expect(s.popped[i], "trades");
+}
+
+/// A pool, and the handles of jobs that it accepted.
+struct crew {
+  tandem::worker_pool pool{{.workers = 1, .backlog = 1}};
+  std::array<tandem::task_handle<int>, 8> handles;
+  int begun = 0, ended = 0;
+
+  bool all_have_ended() const {
+    const tandem::worker_pool_stats s = pool.stats();
+    bool all = s.running + s.queued + s.submitting == 0 && s.submitted == s.succeeded + s.failed + s.cancelled;
+    for (const auto& h : handles) all = all && (!h || h.done());
+    return all && begun == ended;
+  }
+};
+
+task<int> job(crew& c, int i, counted = counted()) {
+  ++c.begun;
+  const kit::at_exit ends([&] { ++c.ended; });
+  co_return co_await worker(i);
+}
+task<int> failing_job(crew& c, counted = counted()) {
+  co_await job(c, 1);
+  throw failure();
+}
+
+task<> jobs(crew& c) {
+  auto& h = c.handles;
+  for (int i = 0; i != 3; ++i) h[i] = co_await c.pool.submit(job, std::ref(c), i + 1, counted());  // the third waits
+  {
+    const auto none = c.pool.try_submit(job, std::ref(c), 4, counted());
+    expect(!none || c.pool.stats().failed != 0, "no place is left, unless a job has no memory to begin");
+  }
+  for (int i = 0; i != 3; ++i) expect(co_await h[i] == i + 1, "what a job gives");
+  h[3] = c.pool.try_submit(job, std::ref(c), 4, counted());
+  co_await c.pool.drain();
+  expect(co_await h[3] == 4, "what a job gives that has found a place");
+
+  h[4] = co_await c.pool.submit(failing_job, std::ref(c), counted());
+  bool thrown = false;
+  try {
+    co_await h[4];
+  } catch (const failure&) {
+    thrown = true;
+  }
+  expect(thrown, "a job fails");
+  for (int i = 0; i != 2; ++i) co_await c.pool.submit(failing_job, std::ref(c), counted());
+  thrown = false;
+  try {
+    co_await c.pool.drain();
+  } catch (const failure&) {
+    thrown = true;  // one alone, if there is no memory for the group
+  } catch (const tandem::exception_group& group) {
+    if (is_no_memory(std::current_exception())) throw;
+    thrown = group.exceptions().size() == 2;
+  }
+  expect(thrown || co_await tandem::this_task::cancel_requested, "jobs fail that nobody has looked at");
+
+  {
+    tandem::worker_pool brief{{.workers = 1}};
+    for (int i = 0; i != 2; ++i) co_await brief.submit(job, std::ref(c), 100, counted());
+    co_await tandem::yield();
+  }
+  h[5] = co_await c.pool.submit(job, std::ref(c), 100, counted());
+  h[6] = co_await c.pool.submit(job, std::ref(c), 100, counted());
+  auto waits = [&](counted = counted()) -> task<> {
+    bool refused = c.pool.stats().queued == 0;  // a job has ended for want of memory, or a stop
+    try {
+      h[7] = co_await c.pool.submit(job, std::ref(c), 1, counted());
+    } catch (const tandem::worker_pool_closed&) {
+      refused = true;
+    }
+    expect(refused, "nobody has a place after a cancel");
+  };
+  auto cancels = [&](counted = counted()) -> task<> {
+    co_await tandem::yield();
+    c.pool.cancel();
+  };
+  co_await tandem::gather(waits(), cancels());
+  co_await c.pool.drain();
+  for (int i = 5; i != 7; ++i) {
+    bool stopped = false;
+    try {
+      co_await h[i];
+    } catch (const tandem::cancelled&) {
+      stopped = true;
+    }
+    expect(stopped, "a job is cancelled");
+  }
+}
+
 /// Each part by itself; one for which there is no memory is left out, and the others must not notice.
 task<> everything(pairs& p) {
   std::vector<task<>> parts;
@@ -783,6 +960,30 @@ TEST_CASE("no memory while waiting in lines: bad_alloc from where a frame was to
       expect(l.all_back(), "hand-overs without memory");
       throw;
     }
+  });
+}
+TEST_CASE("no memory for items in queues: bad_alloc from where an item or a frame was to go, and no item is lost") {
+  fail_each_allocation([] {
+    shop s;
+    try {
+      tandem::simulate(trades(s));
+    } catch (...) {
+      expect(s.nothing_is_lost(), "trades without memory");
+      throw;
+    }
+    expect(s.nothing_is_lost(), "trades");
+  });
+}
+TEST_CASE("no memory for jobs: bad_alloc from submit, a handle or drain, and every job that was accepted has ended") {
+  fail_each_allocation([] {
+    crew c;
+    try {
+      tandem::simulate(jobs(c));
+    } catch (...) {
+      expect(c.all_have_ended(), "jobs without memory");
+      throw;
+    }
+    expect(c.all_have_ended(), "jobs");
   });
 }
 TEST_CASE("no memory for an Asio operation: bad_alloc from the co_await") { fail_part<operations>(); }
@@ -946,6 +1147,14 @@ TEST_CASE("stops and teardown at every step while each allocation fails") {
   SECTION("hand-overs") {
     fail_each_allocation_at_every_step<lines>([](lines& l) { return hand_overs(l); },
                                               [](lines& l, kit::end) { return l.all_back(); });
+  }
+  SECTION("queues") {
+    fail_each_allocation_at_every_step<shop>([](shop& s) { return trades(s); },
+                                             [](shop& s, kit::end) { return s.nothing_is_lost(); });
+  }
+  SECTION("jobs") {
+    fail_each_allocation_at_every_step<crew>([](crew& c) { return jobs(c); },
+                                             [](crew& c, kit::end) { return c.all_have_ended(); });
   }
   SECTION("clean-ups") {
     fail_each_allocation_at_every_step<pairs>([](pairs& p) { return protections(p); },

@@ -764,6 +764,26 @@ TEST_CASE("items that come back stand before later ones, between those that came
   simulate(main());
 }
 
+TEST_CASE("an item that comes back has its place, also when a push that waited has been let in for it") {
+  queue<int> q(8);  // as many as there is memory for at first
+  auto main = [&]() -> task<> {
+    auto pushes = [&]() -> task<> {
+      for (int i = 0; i != 9; ++i) co_await q.push(i);
+    };
+    auto pops = [&]() -> task<> {
+      CHECK(q.size() == 8);
+      co_await sleep_for(2s);
+      CHECK(q.size() == 9);
+      for (int i = 0; i != 9; ++i) {
+        const auto got = co_await q.pop();
+        CHECK(got == i);
+      }
+    };
+    co_await gather(pushes(), declines(q, 1s), pops());
+  };
+  simulate(main());
+}
+
 TEST_CASE("a promised item can still be popped after close if it comes back, and cancel drops it") {
   for (const bool cancels : {false, true}) {
     queue<item> q(1);

@@ -18,7 +18,6 @@
 #include <limits>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <ranges>
 #include <stdexcept>
@@ -124,8 +123,8 @@ class basic_queue {
   template <class Item = detail::from_braces<T>>
   auto push(Item&& item);
   /// `co_await q.push_range(items)`: one after the other, with nobody in between. Gives how many were accepted. A stop,
-  /// the end of the queue or a refusal leaves the first of them accepted and destroys the rest. A range that is handed
-  /// over is moved from.
+  /// the end of the queue, a refusal or a lack of memory leaves the first of them accepted and destroys the rest. A
+  /// range that is handed over is moved from.
   template <std::ranges::input_range Range>
   auto push_range(Range&& items);
   /// `std::optional<T> item = co_await q.pop()`: the next item; empty when the queue is closed and no item is left.
@@ -343,7 +342,7 @@ class queue_core {
     return true;
   }
   bool try_pop(some_popper& w) {
-    if (items_.size() == 0 && phase_ == pushers_wait) items_.make_room(1 + lent_);
+    if (phase_ == pushers_wait) items_.make_room(1 + lent_);  // who is let in does not take the place of what is lent
     w.number = items_.number_of_front(pushed_);
     if (!take_next(w.item)) return false;
     ++lent_;
@@ -484,16 +483,12 @@ class queue_core {
     if (phase_ == pushers_wait) let_in();
     return true;
   }
-  /// Those who wait to push, as far as there are places.
+  /// Who waits first to push, unless there are more items than places. There is room where the popped item was, or, if
+  /// that is lent, `try_pop` has made some.
   [[gnu::noinline]] void let_in() noexcept {
-    try {
-      while (phase_ == pushers_wait && items_.size() < capacity_) {
-        items_.make_room(1 + lent_);
-        add(first_pusher().next->item);
-        is_pushed();
-      }
-    } catch (const std::bad_alloc&) {  // they go on waiting for the next pop
-    }
+    if (items_.size() >= capacity_) return;
+    add(first_pusher().next->item);
+    is_pushed();
   }
   some_pusher& first_pusher() noexcept { return static_cast<some_pusher&>(line_.front()); }
   /// The item of the first pusher.
