@@ -854,6 +854,94 @@ task<> jobs(crew& c) {
   }
 }
 
+tandem::generator<int> numbers(int n, counted = counted()) {
+  const auto closes = []() -> task<> { co_await tandem::yield(); };
+  co_await tandem::on_exit(closes);
+  for (int i = 0; i != n; ++i) {
+    co_await tandem::yield();
+    co_yield i;
+  }
+}
+tandem::generator<int> silence(counted = counted()) {
+  const auto closes = []() -> task<> { co_await tandem::yield(); };
+  co_await tandem::on_exit(closes);
+  co_await tandem::sleep_for(1h);
+  co_yield 1;
+}
+task<int> twice_as_much(int i) {
+  co_await tandem::yield();
+  co_return 2 * i;
+}
+
+task<> flows() {
+  namespace streams = tandem::streams;
+  int sum = 0;
+  auto adds = [&](int i) -> task<> {
+    sum += i;
+    co_return;
+  };
+  auto is_small = [](int i) { return i < 8; };
+  co_await for_each(numbers(4) | streams::map(twice_as_much) | streams::filter(is_small), adds, {.limit = 1});
+  expect(std::exchange(sum, 0) == 12, "a stream");
+  co_await for_each(numbers(4) | streams::map(twice_as_much, {.limit = 2}) | streams::take(3), adds, {.limit = 2});
+  expect(std::exchange(sum, 0) == 6, "a stream that works ahead, and is left early");
+  auto unordered = numbers(4) | streams::map(twice_as_much, {.limit = 2, .ordered = false});
+  auto both = streams::merge(std::move(unordered), numbers(2)) | streams::chunk(2, 1s);
+  while (const auto some = co_await both.next())
+    for (const int i : *some) sum += i;
+  expect(sum == 13, "streams that are merged");
+  auto left = numbers(4) | streams::buffer(2);
+  co_await left.next();
+  co_await left.close();
+  auto late = co_await tandem::try_timeout(1s, silence().next());
+  expect(!late, "a generator, stopped");
+}
+
+task<> gives_way() { co_await tandem::yield(); }
+/// Boats for hire.
+struct harbour {
+  class boat {
+   public:
+    task<> begin() { return gives_way(); }
+    task<> commit() { return gives_way(); }
+    task<> rollback() { return gives_way(); }
+
+   private:
+    counted here_;
+  };
+  static task<boat> build() {
+    co_await tandem::yield();
+    co_return boat();
+  }
+  static task<bool> looks_good(boat&) {
+    co_await tandem::yield();
+    co_return true;
+  }
+  static task<> clean(boat&) { co_await tandem::yield(); }
+  tandem::resource_pool<boat> pool{
+      {.min = 1, .max = 2, .check_after = 0s, .create = build, .check = looks_good, .reset = clean}};
+  bool is_quiet() const {
+    const auto s = pool.stats();
+    return s.lent == 0 && s.waiting == 0 && s.size == s.idle + s.looked_after;
+  }
+};
+
+task<> hires(harbour& h) {
+  auto sails = [&](counted = counted()) -> task<> {
+    auto boat = co_await h.pool.acquire();
+    co_await tandem::yield();
+  };
+  auto waits_a_little = [&](counted = counted()) -> task<> {
+    auto first = co_await tandem::race(h.pool.acquire(), tandem::yield());
+    if (first.index() == 0) first.get<0>().discard();
+  };
+  co_await tandem::gather(sails(), sails(), waits_a_little(), sails());
+  auto trip = [&](harbour::boat&) -> task<> { co_await tandem::yield(); };
+  co_await tandem::with_transaction(h.pool, trip);
+  co_await h.pool.close();
+  expect(h.pool.stats().size == 0, "a pool that is closed");
+}
+
 /// Each part by itself; one for which there is no memory is left out, and the others must not notice.
 task<> everything(pairs& p) {
   std::vector<task<>> parts;
@@ -984,6 +1072,16 @@ TEST_CASE("no memory for jobs: bad_alloc from submit, a handle or drain, and eve
       throw;
     }
     expect(c.all_have_ended(), "jobs");
+  });
+}
+TEST_CASE("no memory for generators and streams: bad_alloc from next() or for_each, all closed and joined") {
+  fail_part<flows>();
+}
+TEST_CASE("no memory in a pool of resources: bad_alloc from acquire, or one resource less; none is lost") {
+  fail_each_allocation([] {
+    harbour h;
+    tandem::simulate(hires(h));
+    expect(h.is_quiet(), "a harbour");
   });
 }
 TEST_CASE("no memory for an Asio operation: bad_alloc from the co_await") { fail_part<operations>(); }
@@ -1155,6 +1253,11 @@ TEST_CASE("stops and teardown at every step while each allocation fails") {
   SECTION("jobs") {
     fail_each_allocation_at_every_step<crew>([](crew& c) { return jobs(c); },
                                              [](crew& c, kit::end) { return c.all_have_ended(); });
+  }
+  SECTION("streams") { fail_part_at_every_step<flows>(); }
+  SECTION("leases") {
+    fail_each_allocation_at_every_step<harbour>([](harbour& h) { return hires(h); },
+                                                [](harbour& h, kit::end) { return h.is_quiet(); });
   }
   SECTION("clean-ups") {
     fail_each_allocation_at_every_step<pairs>([](pairs& p) { return protections(p); },

@@ -476,6 +476,7 @@ TEST_CASE("close tells those who wait, stops what works for the pool, and waits 
     };
     const auto all = co_await gather(closes(), gives_back(), waits());
     CHECK(std::get<0>(all) == at(5s));
+    CHECK((pool.stats().size == 0 && pool.stats().idle == 0));
     CHECK(kit::counted::live() == 0);
     co_await pool.close();
 

@@ -332,7 +332,7 @@ class pool_of {
     } else {
       --size_;
       if (kind == work::creates)
-        creation_failed(r.has_error() ? r.get_error() : make_cancelled());
+        creation_failed(r.has_error() ? r.get_error() : made<cancelled>());
       else if (!is_closed_)
         ++(kind == work::checks ? counts_.failed_check : counts_.failed_reset);
       serve();
@@ -352,14 +352,17 @@ class pool_of {
     is_closed_ = true;
     while (!line_.empty()) {
       auto& w = first();
-      w.refuse(make_closed());
+      w.refuse(made<resource_pool_closed>());
       if (goes)
         line_.wake_if_running(w);
       else
         line_.wake(w);
     }
     while (goes && !closers_.empty()) closers_.wake_if_running(closers_.front());
-    while (!idle_.empty()) drop(entry(&idle_.pop_front()));
+    while (!idle_.empty()) {
+      --idle_count_;
+      drop(entry(&idle_.pop_front()));
+    }
     if (loop* l = works_under_way_ != 0 || keeper_ ? usable_loop() : nullptr) {
       l->ask([this]() noexcept {
         for (auto* p = works_.empty() ? nullptr : &works_.front(); p; p = works_.next(*p)) p->work.ask_to_stop();
@@ -671,8 +674,15 @@ class pool_of {
       return std::current_exception();
     }
   }
-  static std::exception_ptr make_closed() noexcept { return std::make_exception_ptr(resource_pool_closed()); }
-  static std::exception_ptr make_cancelled() noexcept { return std::make_exception_ptr(cancelled()); }
+  /// Or bad_alloc, if there is no memory for it.
+  template <class E>
+  [[gnu::cold]] static std::exception_ptr made() noexcept {
+    try {
+      throw E();
+    } catch (...) {
+      return std::current_exception();
+    }
+  }
   static std::string place(const std::source_location& where) {
     return std::string(function_name(where.function_name())) + " (" + std::string(file_name(where.file_name())) + ":" +
            std::to_string(where.line()) + ")";
