@@ -20,6 +20,7 @@
 
 #include "driver.hpp"
 #include "model.hpp"
+#include "pools.hpp"
 #include "program.hpp"
 #include "queues.hpp"
 
@@ -32,6 +33,7 @@
 #include <cstdio>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -152,6 +154,7 @@ class world {
   }
   unsigned long sleepers = 0;
   fuzz::queues<counted> queues;
+  std::deque<roster> rosters;  // of each pool that there was
   /// Spawns `n` as a tree. Gives its number.
   std::size_t spawn(const node& n) {
     tree& t = trees_.emplace_back();
@@ -186,6 +189,7 @@ class world {
     for (const tree& t : trees_) check(t.calls == 1 || closing, "each spawn has its handler called");
     check(out == 0 && some.available() == some.capacity() && some.waiting() == 0, "no permit is lost");
     check(!one.is_locked() && one.waiting() == 0, "no lock is lost");
+    for (const roster& r : rosters) r.check_over();
   }
 
   // For nodes of the kind `lines`.
@@ -246,7 +250,8 @@ class mark : counted {
     if (failures_.empty()) {
       const bool is_late = code == late && (node_.what == kind::timeout || node_.what == kind::deadline);
       check(!is_late || (world_.now() >= due && some_stopped_), "timed_out is not thrown before its time");
-      check(is_late || node_.what == kind::fail || node_.is_a_tree(), "a failure comes from where it was thrown");
+      const bool of_others = node_.is_a_tree() || node_.has_pool();
+      check(is_late || node_.what == kind::fail || of_others, "a failure comes from where it was thrown");
     } else if (!node_.gives_outcomes() && !node_.is_a_tree()) {
       std::vector<std::uint32_t> thrown = failures_;
       if (node_.is_first_successful())  // those before a stop no longer count
@@ -543,6 +548,125 @@ task<std::uint32_t> uses_queue(const node& n, world& w) {
   } catch (const tandem::queue_closed&) {
     co_return was_cancelled;
   }
+}
+
+/// `t`, as a job of a pool.
+task<item> as_job(roster& r, unsigned number, task<item> t) {
+  roster::shift here(r, number);
+  try {
+    item i = co_await std::move(t);
+    here.ends(how::value, i.code);
+    co_return i;
+  } catch (...) {
+    here.ends(how::failed, code_of(std::current_exception()));
+    throw;
+  }
+}
+
+task<std::uint32_t> hears(roster& r, unsigned number, task_handle<item> h) {
+  if (h.done()) co_return r.hears(number, code_of(h.outcome()));
+  std::uint32_t code;
+  try {
+    const item& i = co_await h;
+    code = i.code;
+  } catch (...) {
+    code = code_of(std::current_exception());
+  }
+  co_return r.hears(number, code);
+}
+
+task<> drains(tandem::worker_pool& pool, roster& r) {
+  std::exception_ptr e;
+  try {
+    co_await pool.drain();
+  } catch (...) {
+    e = std::current_exception();
+  }
+  const tandem::worker_pool_stats s = pool.stats();
+  check(s.running + s.queued + s.submitting == 0, "a pool that is drained has no jobs");
+  r.check_books(s);
+  const std::vector<std::uint32_t> untold = r.tell();
+  check(e ? code_of(e) == group_of(untold) : untold.empty(), "drain throws the failures that nobody has looked at");
+  if (e) std::rethrow_exception(e);
+}
+
+/// Several at once submit a job each, in one way or another, and maybe the pool is closed or cancelled meanwhile.
+task<> crowds_pool(const node& n, world& w, mark& m, roster& r, tandem::worker_pool& pool) {
+  const std::chrono::seconds patience(n.end_of_pool());
+  const auto submits = [&](std::size_t i) -> task<> {
+    const unsigned way = n.a >> (2 * i) & 3;
+    if (way % 2 != i % 2) co_await tandem::yield();
+    if (i == 3) co_await tandem::sleep_for(std::chrono::seconds(1));
+    task_handle<item> h;
+    task<item> t = play(n.children[i], w, m.tree());
+    const unsigned number = r.next();
+    try {
+      if (way == 0) {
+        h = co_await pool.submit(as_job, std::ref(r), number, std::move(t));
+      } else if (way == 1) {
+        h = pool.try_submit(as_job(r, number, std::move(t)));
+      } else {
+        auto first = co_await tandem::race(pool.submit(as_job, std::ref(r), number, std::move(t)),
+                                           tandem::sleep_for(patience));
+        if (first.index() == 0) h = std::move(first.get<0>());
+      }
+    } catch (const tandem::worker_pool_closed&) {
+    }
+    r.check_books(pool.stats());
+    if (!h || way == 3) co_return;
+    if (way == 2 && !co_await tandem::try_timeout(patience, hears(r, number, h))) h.cancel();
+    co_await hears(r, number, h);
+  };
+  const auto ends = [&]() -> task<> {
+    co_await tandem::sleep_for(patience);
+    n.a % 32 < 16 ? pool.close() : pool.cancel();
+  };
+  std::vector<task<>> tasks;
+  for (std::size_t i = 0; i != n.children.size(); ++i) tasks.push_back(submits(i));
+  if (n.a >= 128) tasks.push_back(ends());
+  co_await tandem::gather(std::move(tasks));
+}
+
+/// The kinds with a worker pool. The jobs are children of the tree alone, since they may outlive this.
+task<std::uint32_t> has_jobs_done(const node& n, world& w, mark& m) {
+  roster& r = w.rosters.emplace_back(n);
+  tandem::worker_pool pool({.workers = n.workers(), .backlog = n.backlog()});
+  if (n.what == kind::pool_crowd) {
+    co_await crowds_pool(n, w, m, r, pool);
+    co_await drains(pool, r);
+    co_return 0;
+  }
+  std::vector<task_handle<item>> handles;
+  for (std::size_t i = n.what == kind::pool_beside; i != n.children.size(); ++i) {
+    task_handle<item> h;
+    task<item> t = play(n.children[i], w, m.tree());
+    const unsigned number = r.next();
+    if (number % 2 == 0)
+      h = co_await pool.submit(as_job(r, number, std::move(t)));
+    else
+      h = co_await pool.submit(as_job, std::ref(r), number, std::move(t));
+    r.check_books(pool.stats());
+    if (n.what == kind::pool_handles) handles.push_back(std::move(h));
+  }
+  auto code = static_cast<std::uint32_t>(n.children.size());
+  if (n.what == kind::pool_handles) {
+    if (n.cancels_last()) {
+      const auto last = static_cast<unsigned>(handles.size() - 1);
+      const bool is_in_line = !r.has_begun(last);
+      const long then = w.now();
+      handles.back().cancel();
+      co_await hears(r, last, handles.back());
+      check(!is_in_line || w.now() == then, "a job in line that is cancelled ends at once");
+    }
+    for (unsigned i = 0; i != handles.size(); ++i) code = mix(code, co_await hears(r, i, handles[i]));
+  }
+  if (n.what == kind::pool_beside) {
+    code = (co_await play(n.children[0], w, &m)).code;
+    if (n.end_of_pool() == node::is_dropped) co_return code;
+    n.end_of_pool() == node::is_closed ? pool.close() : pool.cancel();
+  }
+  co_await drains(pool, r);
+  co_return code;
 }
 
 task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
@@ -899,6 +1023,11 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         const auto both = co_await tandem::gather(pops(), pushes());
         co_return m.returns(std::get<0>(both));
       }
+      case kind::pool:
+      case kind::pool_handles:
+      case kind::pool_beside:
+      case kind::pool_crowd:
+        co_return m.returns(mix(v, co_await has_jobs_done(n, w, m)));
     }
   } catch (...) {
     m.fails(std::current_exception());

@@ -256,6 +256,15 @@ class model {
         for (unsigned i = 1; i != n.items(); ++i) r.code = mix(r.code, r.code);
         return r;
       }
+      case kind::pool:
+      case kind::pool_handles:
+      case kind::pool_beside:
+        return pool(n, t, s);
+      case kind::pool_crowd: {  // who comes first?
+        result r = here;
+        r.exact = false;
+        return r;
+      }
     }
     std::abort();
   }
@@ -778,6 +787,126 @@ class model {
     out.at = now;
     if (stopped) out.end = how::stopped, out.code = 0;
     return out;
+  }
+
+  /// Jobs begin in their order, each when it has been accepted and a worker is free. Nothing stops them until whoever
+  /// has the pool does, or goes.
+  result pool(const node& n, long t, stop_at s) {
+    result out = ends(how::value, n.number, t);
+    if (s.at <= t) out.exact = false;  // of the tree, where no job runs any more, or of a scope, where they do?
+    siblings jobs{*this};
+    jobs.runs.reserve(4);
+    const std::size_t first = n.what == kind::pool_beside;
+    std::size_t count = n.children.size() - first, accepted = 0, busy = 0;
+    bool hearing = false;  // one handle after the other is awaited; before them the last, if that was cancelled
+    const auto begin_some = [&] {
+      for (;;) {
+        if (busy < n.workers() && jobs.runs.size() < accepted)
+          busy += !jobs.begin(n.children[first + jobs.runs.size()], out.at, {}).over;
+        else if (accepted != count && (busy < n.workers() || accepted - jobs.runs.size() < n.backlog()))
+          ++accepted;
+        else
+          return;
+      }
+    };
+    const auto next_end = [&] {
+      long next = never;
+      for (const child_run& k : jobs.runs)
+        if (!k.over) next = std::min(next, k.r.at);
+      return next;
+    };
+    const auto go_on_to = [&](long now) {
+      out.at = now, out.waited = true;
+      for (child_run& k : jobs.runs)
+        if (!k.over && k.r.at == now) k.over = true, --busy;
+      begin_some();
+    };
+    /// False if a stop comes first.
+    const auto go_on_until = [&](auto enough) {
+      while (!enough()) {
+        const long next = next_end();
+        if (s.at == next) out.exact = false;
+        if (s.at <= next) return false;
+        go_on_to(next);
+      }
+      return true;
+    };
+    const auto all_accepted = [&] { return accepted == count; };
+    const auto idle = [&] { return busy == 0; };
+    /// What else happens at this instant happens before or after what its owner does now, if he has waited. The end of
+    /// one job may be what let him go on.
+    const auto look_around = [&](std::ptrdiff_t least) {
+      const auto is_now = [&](const child_run& k) { return k.r.waited && k.r.at == out.at; };
+      if (out.waited && std::count_if(jobs.runs.begin(), jobs.runs.end(), is_now) > least) out.exact = false;
+    };
+    std::vector<std::uint32_t> failures;
+    const auto join = [&] {
+      out.exact &= jobs.exact;
+      for (const child_run& k : jobs.runs) out = with(std::move(out), k.r);
+      return std::move(out);
+    };
+    /// The pool goes: the tree is told what nobody has heard of, and what comes now.
+    const auto drop = [&] {
+      const bool hears_last = hearing && n.cancels_last() && jobs.runs.size() == n.children.size();
+      hearing &= !hears_last || jobs.runs.back().over;
+      for (const child_run& k : jobs.runs) {
+        hearing &= k.over;
+        const bool is_heard = hearing || (hears_last && &k == &jobs.runs.back());
+        if (k.over && k.r.end == how::failed && !is_heard) failures.push_back(k.r.code);
+      }
+      if (!failures.empty()) out.failures_of_strays.push_back(group_of(failures));
+      jobs.stop_all(out.at, !out.waited);
+      for (const child_run& k : jobs.runs) {
+        if (k.over) continue;
+        out.strays = std::max(out.strays, k.r.at);
+        if (k.r.end == how::failed) out.failures_of_strays.push_back(k.r.code);
+      }
+      return join();
+    };
+    const auto stop_all = [&] {
+      out.at = std::max(s.at, out.at), out.waited = true;
+      out.end = how::stopped, out.code = 0;
+      return drop();
+    };
+
+    begin_some();
+    if (!go_on_until(all_accepted)) return stop_all();
+    if (n.what == kind::pool_beside) {
+      const bool is_let_in = out.waited;
+      const result mine = eval(n.children[0], out.at, s);
+      while (next_end() < mine.at) go_on_to(next_end());
+      // It may go on after a stop, under a shield. One of the tree has come to the jobs then, one of a scope has not.
+      if (mine.waited && s.at <= mine.at && (s.at != mine.at || mine.end != how::stopped)) out.exact = false;
+      out = then(std::move(out), mine);
+      order_counts_ |= !mine.waited;
+      look_around(is_let_in && !mine.waited ? 1 : 0);
+      if (out.end != how::value || n.end_of_pool() == node::is_dropped) return drop();
+      if (n.end_of_pool() == node::is_cancelled) {
+        count = accepted = jobs.runs.size();
+        jobs.stop_all(out.at, !out.waited);
+      }
+    }
+    const std::size_t handles = count;
+    hearing = n.what == kind::pool_handles;
+    if (hearing && n.cancels_last()) {
+      order_counts_ = true;
+      look_around(1);
+      if (jobs.runs.size() != count)
+        accepted = --count;
+      else
+        jobs.stop(count - 1, out.at, !out.waited);
+    }
+    if (!go_on_until(idle)) return stop_all();
+    auto code = static_cast<std::uint32_t>(n.children.size());
+    for (std::size_t i = 0; i != handles && hearing; ++i) {
+      const bool is_cancelled = i >= jobs.runs.size() || jobs.runs[i].r.end == how::stopped;
+      code = mix(code, is_cancelled ? was_cancelled : jobs.runs[i].r.code);
+    }
+    if (n.what != kind::pool_beside) out.code = mix(out.code, code);
+    for (const child_run& k : jobs.runs)
+      if (k.r.end == how::failed && !hearing) failures.push_back(k.r.code);
+    if (!failures.empty()) out.end = how::failed, out.code = group_of(failures);
+    return join();
   }
 
   /// A gather whose other children begin when the first has its value.

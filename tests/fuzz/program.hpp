@@ -73,7 +73,11 @@ namespace fuzz {
   X(queue_try, 0, 0)           \
   X(queue_race, 0, 0)          \
   X(queue_end, 0, 0)           \
-  X(queue_between, 1, 1)
+  X(queue_between, 1, 1)       \
+  X(pool, 1, 4)                \
+  X(pool_handles, 1, 4)        \
+  X(pool_beside, 2, 4)         \
+  X(pool_crowd, 1, 4)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -122,6 +126,16 @@ struct node {
   long patience() const { return a / 3 % 4; }
   unsigned items() const { return 1 + a / 12 % 4; }
   unsigned way() const { return a / 48 % 4; }
+  /// Of those with a worker pool, whose jobs are the children, but for the first of `pool_beside`: its workers and its
+  /// backlog; what comes of it in the end; is the last job cancelled by its handle?
+  bool has_pool() const {
+    return what == kind::pool || what == kind::pool_handles || what == kind::pool_beside || what == kind::pool_crowd;
+  }
+  unsigned workers() const { return 1 + a / 4 % 3; }
+  unsigned backlog() const { return a / 12 % 3; }
+  enum : unsigned { is_cancelled, is_dropped, is_closed };
+  unsigned end_of_pool() const { return a / 36 % 3; }
+  bool cancels_last() const { return a / 36 % 2 != 0; }
   /// Of `as_completed_some`: after so many the stream is dropped.
   unsigned takes() const { return what == kind::as_completed ? ~0u : 1 + a / 18 % 2; }
   bool races() const {
@@ -141,6 +155,7 @@ struct node {
       case kind::weighted:
       case kind::lock:
       case kind::lines:
+      case kind::pool_beside:
         return false;
       case kind::cancel_handle:
       case kind::start:
