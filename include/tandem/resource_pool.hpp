@@ -302,16 +302,16 @@ class pool_of {
     end_lease(e);
     may_refill_ = true;
     entry owned(&e);
-    if (failed) {
-      ++counts_.discarded;
+    loop* const l = !failed && !is_closed_ && options_.reset ? usable_loop() : nullptr;
+    if (l) {
+      begin(*l, work::resets, std::move(owned));
+      serve();  // it may have failed for want of memory
+    } else if (!failed && (is_closed_ || !options_.reset)) {
+      offer(std::move(owned));
+    } else {  // not good any more, or nobody is there to reset it
+      counts_.discarded += failed;
       drop(std::move(owned));
       serve();
-    } else if (is_closed_ || !options_.reset) {
-      offer(std::move(owned));
-    } else if (loop* l = usable_loop()) {
-      begin(*l, work::resets, std::move(owned));
-    } else {  // nobody is there to reset it
-      drop(std::move(owned));
     }
     end_use();
   }
