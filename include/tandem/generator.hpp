@@ -100,7 +100,8 @@ class [[nodiscard("a generator does nothing until its next() is awaited")]] gene
 /// Inside a generator: `co_await on_exit(f)`. When the body is over, however it ended, what `f()` returns is awaited:
 /// latest first, shielded from stops, each even if another failed.
 ///
-/// By then the body's local variables are gone, as a rule; its parameters are still there. If the body failed too, an
+/// By then the body's local variables may be gone (they are, unless it is left at a `co_yield`); its parameters are
+/// still there. So a stream that a generator takes items from is a parameter of it. If the body failed too, an
 /// `exception_group` is thrown from `next()`; a failure while the awaiter was being stopped turns the stop into that
 /// failure. Destroying the whole context runs destructors only. `f` is kept until then; on g++ 12 it must not be a
 /// temporary that owns its captures. One allocation. Python's `aclose()` with `try ... finally`, or AsyncExitStack.
@@ -307,6 +308,7 @@ class generator_wait : public leaf {
     if (!begin(f)) return false;
     generator_->scope = f.scope;
     generator_->has_failed();  // it was left before its end
+    if (generator_->has_started) loop::leaves(*generator_);
     f.waits_for = this;
     if (!generator_->has_started || clean_up()) end();
     return settle(f);
@@ -437,7 +439,8 @@ class generator_promise final : public generator_frame {
   }
   template <class U>
     requires std::is_convertible_v<U&&, T>
-  auto yield_value(U&& value) {
+  auto yield_value(U&& value, std::source_location here = std::source_location::current()) {
+    where = here;
     if constexpr (std::is_reference_v<T>) {
       static_assert(std::is_lvalue_reference_v<U&&>, "a generator of references yields an object that stays there");
       item = std::addressof(static_cast<T>(value));
@@ -455,9 +458,10 @@ class generator_promise final : public generator_frame {
     }
   }
 
-  yielded yield_value(moved_item<T> from) noexcept
+  yielded yield_value(moved_item<T> from, std::source_location here = std::source_location::current()) noexcept
     requires(!std::is_reference_v<T>)
   {
+    where = here;
     item = from.item;
     return yielded(*this);
   }
@@ -508,6 +512,7 @@ inline void drop_generator(generator_frame& g) noexcept {
                          "on_exit is not run\n", g.exits->where.file_name(), static_cast<unsigned>(g.exits->where.line()));
 #endif
   if (!g.has_started) return destroy_unstarted(g);
+  loop::leaves(g);
   g.has_failed();
   g.destroy();
 }

@@ -65,7 +65,8 @@ auto filter(Predicate&& predicate);
 /// `| take(10)`: the first so many, then the end; no more is asked for.
 inline auto take(std::size_t count);
 
-/// `| chunk(100)`: vectors of so many items; the last may have fewer, none is empty.
+/// `| chunk(100)`: vectors of so many items; the last may have fewer, none is empty. A failure comes after the items
+/// that came before it.
 inline auto chunk(std::size_t size);
 /// `| chunk(100, 1s)`: the same, but a vector is given when its first item has waited for so long.
 template <class Rep, class Period>
@@ -380,13 +381,21 @@ template <class S>
 generator<std::vector<stream_item_t<S>>> chunk_items(S source, std::size_t size) {
   co_await on_exit(closes<S>{&source});
   std::vector<stream_item_t<S>> some;
-  while (auto one = co_await source.next()) {
-    some.push_back(*std::move(one));
-    if (some.size() < size) continue;
+  std::exception_ptr failure;  // thrown after what came before it
+  for (bool is_over = false; !is_over;) {
+    try {
+      auto one = co_await source.next();
+      is_over = !one;
+      if (one) some.push_back(*std::move(one));
+    } catch (...) {
+      failure = std::current_exception();
+      is_over = true;
+    }
+    if (some.empty() || (some.size() < size && !is_over)) continue;
     co_yield moved(some);
     some.clear();
   }
-  if (!some.empty()) co_yield moved(some);
+  if (failure) std::rethrow_exception(failure);
 }
 
 template <class S>

@@ -179,7 +179,10 @@ class trace_recorder final : public tracer {
       const auto known = known_.find(&f);
       if (known == known_.end()) return;
       if (const char*& name = record_.coroutines[known->second].function; !name) name = f.where.function_name();
-      change(known, l.now(), f.waits_for->what(), kind_of(*f.waits_for));
+      if (f.waits_for)
+        change(known, l.now(), f.waits_for->what(), kind_of(*f.waits_for));
+      else  // a generator, at an item that nobody has asked to go on from
+        change(known, l.now(), "co_yield", doing::waits);
     });
   }
   void ends(loop& l, frame& f, fate how) noexcept override {

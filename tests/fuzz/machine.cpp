@@ -15,10 +15,12 @@
 #include <tandem/race.hpp>
 #include <tandem/run.hpp>
 #include <tandem/semaphore.hpp>
+#include <tandem/streams.hpp>
 #include <tandem/task_group.hpp>
 #include <tandem/wait.hpp>
 
 #include "driver.hpp"
+#include "leases.hpp"
 #include "model.hpp"
 #include "pools.hpp"
 #include "program.hpp"
@@ -154,6 +156,7 @@ class world {
   }
   unsigned long sleepers = 0;
   fuzz::queues<counted> queues;
+  fuzz::leases<counted> leases;
   std::deque<roster> rosters;  // of each pool that there was
   /// Spawns `n` as a tree. Gives its number.
   std::size_t spawn(const node& n) {
@@ -426,6 +429,28 @@ task<item> when_it_holds(tandem::condition& c, const bool& holds, task<item> t) 
   co_await c.wait([&] { return holds; });
   check(holds, "a wait for a condition is over when it holds");
   co_return co_await std::move(t);
+}
+
+/// `t` with a resource that the program shares, or without when it is not to be had in time.
+task<item> with_lease(const node& n, world& w, task<item> t) {
+  const std::chrono::seconds d(n.seconds());
+  auto& pool = w.leases[n.a / 8];
+  tandem::lease<fuzz::leases<counted>::resource> l;
+  try {
+    if (n.a / 16 % 2 == 0) {
+      auto first = co_await tandem::race(pool.acquire(), tandem::sleep_for(d));
+      if (first.index() == 0) l = std::move(first.get<0>());
+    } else if (auto in_time = co_await tandem::try_timeout(d, pool.acquire())) {
+      l = std::move(*in_time);
+    }
+  } catch (const std::exception&) {  // it could not be made, or took too long
+  }
+  if (!l) co_return co_await std::move(t);
+  check(!std::exchange(l->is_in_use, true), "a resource is lent to one at a time, and not after a use that failed");
+  item r = co_await std::move(t);
+  l->is_in_use = false;
+  if (n.a / 32 % 4 == 0) l.discard();
+  co_return r;
 }
 
 /// `t` with something of what the program shares, or without when it is not to be had in time.
@@ -1028,6 +1053,52 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
       case kind::pool_beside:
       case kind::pool_crowd:
         co_return m.returns(mix(v, co_await has_jobs_done(n, w, m)));
+      case kind::generator: {
+        int begun = 0, cleaned = 0;
+        const auto cleanup = [&]() -> task<> {
+          ++cleaned;
+          co_return;
+        };
+        const auto yields = [&](counted = counted()) -> tandem::generator<std::uint32_t> {
+          ++begun;
+          co_await tandem::on_exit(cleanup);
+          const item c = co_await child(0);
+          co_yield c.code;
+          if (n.a % 3 == 0) co_yield c.code;
+        };
+        auto g = yields();
+        const auto one = co_await g.next();
+        check(one.has_value() && cleaned == 0, "a generator gives an item");
+        if (n.a % 3 == 1) {
+          const auto none = co_await g.next();
+          check(!none, "a generator has an end");
+        } else {
+          co_await g.close();
+        }
+        check(begun == 1 && cleaned == 1, "what a generator opened is closed once");
+        co_return m.returns(mix(v, *one));
+      }
+      case kind::flow: {
+        m.at_a_time = 3;
+        const auto plays = [&](unsigned i) -> task<std::uint32_t> { co_return (co_await child(i)).code; };
+        const auto counts = [&](counted = counted()) -> tandem::generator<unsigned> {
+          for (unsigned i = 0; i != n.children.size(); ++i) co_yield i;
+        };
+        auto results = counts() | tandem::streams::map(plays, {.limit = 1 + n.a % 3, .ordered = n.a % 2 == 0}) |
+                       tandem::streams::buffer(1 + n.a / 8 % 3);
+        std::size_t seen = 0;
+        std::uint32_t code = v;
+        const auto sums = [&](std::uint32_t c) -> task<> {
+          ++seen;
+          code ^= c;
+          co_return;
+        };
+        co_await for_each(std::move(results), sums, {.limit = 1});
+        check(seen == n.children.size(), "a stream loses and doubles nothing");
+        co_return m.returns(mix(v, code));
+      }
+      case kind::lease:
+        co_return m.returns(mix(v, (co_await with_lease(n, w, child(0))).code));
     }
   } catch (...) {
     m.fails(std::current_exception());
@@ -1096,6 +1167,7 @@ observation run(const node& program, const plan& p) {
     }
     w.check_handlers();
     w.queues.check_and_empty();
+    w.leases.check();
     seen.to_the_end = !w.closing;
     seen.log = std::move(w.log);
   }

@@ -260,6 +260,10 @@ class model {
       case kind::pool_handles:
       case kind::pool_beside:
         return pool(n, t, s);
+      case kind::generator:  // of one item, what the child gives
+        return then(here, child(0, t, s));
+      case kind::lease:  // who else has one?
+      case kind::flow:
       case kind::pool_crowd: {  // who comes first?
         result r = here;
         r.exact = false;

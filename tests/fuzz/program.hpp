@@ -77,7 +77,10 @@ namespace fuzz {
   X(pool, 1, 4)                \
   X(pool_handles, 1, 4)        \
   X(pool_beside, 2, 4)         \
-  X(pool_crowd, 1, 4)
+  X(pool_crowd, 1, 4)          \
+  X(generator, 1, 1)           \
+  X(flow, 1, 4)                \
+  X(lease, 1, 1)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},

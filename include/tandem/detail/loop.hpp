@@ -360,6 +360,10 @@ class loop {
   /// Stops the children of `g`; called again from below (a group among the children), it only notes the group, so that
   /// depth of the tree is not depth of the stack.
   void stop_children_of(stop_target& g) noexcept;
+  /// A frame that does not run is about to be destroyed, though it neither ended nor was stopped.
+  static void leaves(frame& f) noexcept {
+    if (loop* l = current(); l && l->tracer_) l->tracer_->ends(*l, f, fate::stopped);
+  }
   /// Passes a stop on to what `top` waits for.
   static void stop_below(frame& top, stop_mode) noexcept;
 
