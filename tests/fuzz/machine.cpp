@@ -1079,8 +1079,14 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         co_return m.returns(mix(v, *one));
       }
       case kind::flow: {
-        m.at_a_time = 3;
-        const auto plays = [&](unsigned i) -> task<std::uint32_t> { co_return (co_await child(i)).code; };
+        // Its calls are children of the tree alone, since they run beside this.
+        const auto plays = [&](unsigned i) -> task<std::uint32_t> {
+          try {
+            co_return (co_await play(n.children[i], w, m.tree())).code;
+          } catch (...) {
+            co_return code_of(std::current_exception());
+          }
+        };
         const auto counts = [&](counted = counted()) -> tandem::generator<unsigned> {
           for (unsigned i = 0; i != n.children.size(); ++i) co_yield i;
         };

@@ -158,6 +158,8 @@ struct node {
       case kind::weighted:
       case kind::lock:
       case kind::lines:
+      case kind::lease:
+      case kind::flow:
       case kind::pool_beside:
         return false;
       case kind::cancel_handle:

@@ -132,7 +132,9 @@ inline void any_beside::begin(frame& f, frame& around) noexcept {
   owner_->running_.push_back(place_);
   owner_->none_left_.reset();
   tree_->adopt(*this);
-  r.start(f);
+  if (!r.is_stopped()) return r.start(f);
+  destroy_unstarted(f);
+  r.end(nullptr, fate::stopped);
 }
 inline step any_beside::child_done(child_base& r) noexcept {
   place_.unlink();
