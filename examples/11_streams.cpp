@@ -96,7 +96,7 @@ task<> all_hours(tcp::endpoint address) {
   tcp::socket socket(co_await this_task::executor);
   co_await socket.async_connect(address, use_task);
   try {
-    co_await for_each(streams::lines(socket) | streams::map(parse) | streams::chunk(1), store, {.limit = 1});
+    co_await for_each(streams::lines(socket) | streams::map(parse) | streams::chunk(2), store, {.limit = 1});
     std::cout << "  the end\n";
   } catch (const std::exception& e) {
     std::cout << "  " << e.what() << '\n';
