@@ -3,6 +3,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
+#include <tandem/resource_pool.hpp>
 #include <tandem/tandem.hpp>
 
 #include "kit/child_process.hpp"
@@ -783,6 +784,28 @@ TEST_CASE("no memory while waiting in lines: bad_alloc from where a frame was to
       expect(l.all_back(), "hand-overs without memory");
       throw;
     }
+  });
+}
+TEST_CASE("no memory in a pool of resources: bad_alloc from acquire, and nobody waits for ever") {
+  struct thing {
+    counted one;
+  };
+  fail_each_allocation([] {
+    auto main = []() -> task<> {
+      tandem::resource_pool<thing> pool{{.max = 1,
+                                         .create = []() -> task<thing> {
+                                           co_await tandem::yield();
+                                           co_return thing();
+                                         },
+                                         .reset = [](thing&) -> task<> { co_await tandem::yield(); }}};
+      auto use = [&]() -> task<> {
+        auto one = co_await pool.acquire();
+        co_await tandem::yield();
+      };
+      co_await gather(use(), use(), use());
+      co_await pool.close();
+    };
+    simulate(main());
   });
 }
 TEST_CASE("no memory for an Asio operation: bad_alloc from the co_await") { fail_part<operations>(); }
