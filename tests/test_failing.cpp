@@ -3,6 +3,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
+#include <tandem/resource_pool.hpp>
 #include <tandem/tandem.hpp>
 
 #include "kit/child_process.hpp"

@@ -401,6 +401,31 @@ TEST_CASE("a generator that is dropped destroys what it holds and runs no clean-
   CHECK(kit::live_frames() == 0);
 }
 
+TEST_CASE("a generator may be replaced by one that it owns, and dropped with 100,000 clean-ups") {
+  auto owns = [](std::unique_ptr<generator<int>> inner) -> generator<int> {
+    co_yield 1;
+    co_await inner->close();
+  };
+  auto registers = [](int n) -> generator<int> {
+    auto nothing = []() -> task<> { co_return; };
+    for (int i = 0; i != n; ++i) co_await on_exit(nothing);
+    co_yield 3;
+  };
+  auto main = [&]() -> task<> {
+    auto inner = std::make_unique<generator<int>>(count(3));
+    auto& other = *inner;
+    auto g = owns(std::move(inner));
+    co_await g.next();
+    g = std::move(other);
+    const auto first = co_await g.next();
+    CHECK(first == 0);
+    auto many = registers(100'000);
+    co_await many.next();
+  };
+  simulate(main());
+  CHECK(kit::live_frames() == 0);
+}
+
 TEST_CASE("a generator that is destroyed while somebody waits for its next item is stopped, and he is told") {
   auto main = []() -> task<> {
     std::string log;

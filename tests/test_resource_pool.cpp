@@ -11,6 +11,7 @@
 #include TANDEM_ASIO_HEADER(detached.hpp)
 #include TANDEM_ASIO_HEADER(strand.hpp)
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -26,6 +27,7 @@ using tandem::gather;
 using tandem::lease;
 using tandem::resource_pool;
 using tandem::resource_pool_closed;
+using tandem::resource_pool_options;
 using tandem::simulate;
 using tandem::sleep_for;
 using tandem::task;
@@ -544,6 +546,76 @@ TEST_CASE("a pool and a lease may outlive the loop") {
   CHECK(pool.stats().lent == 0);
 }
 
+TEST_CASE("a pool that outlives its loop resets, and destroys what is idle, on the next one") {
+  maker makes;
+  resource_pool<connection> pool{{.create = by(makes), .reset = [](connection& c) { return c.query(); }}};
+  for (int round = 0; round != 3; ++round) {
+    auto main = [&]() -> task<> {
+      co_await borrow(pool, 1s);
+      co_await sleep_for(round == 2 ? 1h : 1s);
+    };
+    simulate(main());
+    CHECK(makes.made == 1);
+    CHECK(pool.stats().idle == (round == 2 ? 0 : 1));
+  }
+  CHECK(pool.stats().reaped == 1);
+}
+
+TEST_CASE("a resource that cannot be reset, since its lease ends outside of the loop, is replaced for who waits") {
+  maker makes;
+  resource_pool<connection> pool{{.max = 1, .create = by(makes), .reset = [](connection& c) { return c.query(); }}};
+  lease<connection> kept;
+  int got = 0;
+  asio::io_context context;
+  auto main = [&]() -> task<> {
+    kept = co_await pool.acquire();
+    got = co_await borrow(pool, 0s);
+  };
+  tandem::spawn(context, main(), asio::detached);
+  context.poll();
+  CHECK(got == 0);
+  kept = {};
+  context.restart();
+  context.poll();
+  CHECK(got == 2);
+}
+
+TEST_CASE("the destructor of a resource may cancel its pool, or destroy it") {
+  struct calls {
+    calls(std::function<void()>* f) noexcept : function(f) {}
+    calls(calls&& o) noexcept : function(std::exchange(o.function, nullptr)) {}
+    ~calls() {
+      if (function && *function) std::exchange(*function, nullptr)();
+    }
+    std::function<void()>* function;
+  };
+  for (const bool destroys : {false, true}) {
+    for (const bool closes : {false, true}) {
+      auto main = [&]() -> task<> {
+        std::function<void()> called;
+        auto create = [&]() -> task<calls> { co_return calls(&called); };
+        auto pool = std::make_unique<resource_pool<calls>>(resource_pool_options<calls>{
+            .idle_lifetime = closes ? clock::duration::max() : clock::duration(1min), .create = create});
+        auto use = [&]() -> task<> {
+          auto one = co_await pool->acquire();
+          co_await sleep_for(1s);
+        };
+        co_await gather(use(), use(), use());
+        CHECK(pool->stats().idle == 3);
+        called = [&] { destroys ? pool.reset() : pool->cancel(); };
+        if (closes)
+          co_await pool->close();
+        else
+          co_await sleep_for(1h);
+        CHECK(!called);
+        CHECK(!pool == destroys);
+        if (pool) CHECK((pool->stats().size == 0 && pool->stats().idle == 0));
+      };
+      simulate(main());
+    }
+  }
+}
+
 TEST_CASE("bad options are told: no max, a min above it, no create, negative times, a jitter that is no part") {
   maker makes;
   const auto said = [](options o) -> std::string {
@@ -636,6 +708,10 @@ TEST_CASE("a transaction commits if its body returned, and rolls back if it thre
     auto throws = [&](connection&) -> task<> { throw std::runtime_error("no"); co_return; };
     const std::string text = co_await thrown_by(with_transaction(c, throws));
     CHECK(text == "no");
+    CHECK(std::exchange(log, "") == "begin rollback ");
+    auto throws_at_once = [&](connection&) -> task<> { throw std::runtime_error("no task"); };
+    const std::string at_once = co_await thrown_by(with_transaction(c, throws_at_once));
+    CHECK(at_once == "no task");
     CHECK(std::exchange(log, "") == "begin rollback ");
     auto waits = [&](connection&) -> task<> { co_await sleep_for(1h); };
     const auto late = co_await tandem::try_timeout(1s, with_transaction(c, waits));

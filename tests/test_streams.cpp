@@ -211,6 +211,28 @@ TEST_CASE("chunk gives vectors of so many items, or of fewer when the first has 
   simulate(main());
 }
 
+TEST_CASE("what came before a failure is given before it, in chunks of a count or a time") {
+  auto main = []() -> task<> {
+    for (const bool in_time : {false, true}) {
+      ledger l;
+      auto fails = [](int i) {
+        if (i == 5) throw std::runtime_error("five");
+        return i;
+      };
+      auto before = numbers(l, 9) | streams::map(fails);
+      auto g = in_time ? std::move(before) | streams::chunk(3, 1h) : std::move(before) | streams::chunk(3);
+      const auto first = co_await g.next();
+      CHECK(first == std::vector{0, 1, 2});
+      const auto second = co_await g.next();
+      CHECK(second == std::vector{3, 4});
+      const std::string text = co_await thrown_by(g.next());
+      CHECK(text == "five");
+      CHECK(l.closed == 1);
+    }
+  };
+  simulate(main());
+}
+
 TEST_CASE("buffer asks ahead for so many items, merge gives those of all as they come") {
   auto main = []() -> task<> {
     ledger l;
@@ -313,6 +335,122 @@ TEST_CASE("a stream that works ahead and is dropped is stopped and joined by its
   simulate(main());
   CHECK(l.given < 100);
   CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("a queue_closed of a source or of a function is a failure like any other") {
+  auto main = []() -> task<> {
+    tandem::queue<int> cancelled(4), closed(4);
+    cancelled.cancel();
+    closed.close();
+    const std::string of_source = co_await failure_of(from(cancelled) | streams::buffer(2));
+    CHECK(of_source == "tandem::queue_closed");
+    auto pushes = [&](int i) -> task<int> {
+      co_await closed.push(i);
+      co_return i;
+    };
+    ledger l;
+    const std::string of_function =
+        co_await failure_of(numbers(l, 3) | streams::map(pushes, {.limit = 2, .ordered = false}));
+    CHECK(of_function == "tandem::queue_closed");
+    CHECK(l.closed == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a clean-up that fails while a stream that works ahead is closed is thrown by close, or ends the tree") {
+  auto source = []() -> generator<int> {
+    auto fails = []() -> task<> {
+      co_await tandem::yield();
+      throw std::runtime_error("clean-up");
+    };
+    co_await on_exit(fails);
+    for (int i = 0;; ++i) {
+      co_await sleep_for(1s);
+      co_yield i;
+    }
+  };
+  enum { buffered, mapped, merged };
+  for (const auto kind : {buffered, mapped, merged}) {
+    for (const bool closes : {true, false}) {
+      std::string text;
+      auto main = [&]() -> task<> {
+        auto g = kind == buffered ? source() | streams::buffer(100)
+                 : kind == mapped ? source() | streams::map(slow_tenfold, {.limit = 9})
+                                  : streams::merge(source(), source()) | streams::buffer(100);
+        co_await g.next();
+        if (closes) text = co_await thrown_by(g.close());
+      };
+      try {
+        simulate(main());
+      } catch (const std::exception& e) {
+        text = e.what();
+      }
+      CHECK(text.find("clean-up") != std::string::npos);
+      CHECK(kit::live_frames() == 0);
+    }
+  }
+}
+
+TEST_CASE("a call for an item that comes when the stream is being closed is stopped too") {
+  for (const bool ordered : {true, false}) {
+    auto main = [ordered]() -> task<> {
+      kit::gate gate;
+      auto source = [&]() -> generator<int> {
+        co_yield 0;
+        co_await gate.wait();
+        co_yield 1;
+      };
+      auto call = [](int i) -> task<int> {
+        if (i == 1) co_await sleep_for(1h);
+        co_return i;
+      };
+      auto g = source() | streams::map(call, {.limit = 4, .ordered = ordered});
+      co_await g.next();
+      gate.open_one();
+      co_await g.close();
+      CHECK(clock::now() == at(0s));
+    };
+    simulate(main());
+  }
+}
+
+TEST_CASE("who asks in a clean-up for the items of a stream whose tasks were stopped gets cancelled after the last") {
+  enum { ordered, unordered, buffered, in_time };
+  for (const auto kind : {ordered, unordered, buffered, in_time}) {
+    struct state {
+      ledger numbers;
+      int asked = 0;
+      std::string text;
+    };
+    kit::explore<state>(
+        [kind](state& s) -> task<> {
+          auto first = [](std::vector<int> some) { return some.front(); };
+          auto call = [](int i) -> task<int> {
+            co_await tandem::yield();
+            co_return i;
+          };
+          auto g = kind == ordered     ? numbers(s.numbers, 8, 1s) | streams::map(call, {.limit = 2})
+                   : kind == unordered ? numbers(s.numbers, 8, 1s) | streams::map(call, {.limit = 2, .ordered = false})
+                   : kind == buffered  ? numbers(s.numbers, 8, 1s) | streams::buffer(2)
+                                       : numbers(s.numbers, 8, 1s) | streams::chunk(1, 1s) | streams::map(first);
+          auto asks = [&]() -> task<> {
+            for (;; ++s.asked)
+              if (!co_await g.next()) co_return;
+          };
+          auto drains = [&]() -> task<> {
+            s.text = co_await thrown_by(asks());
+            co_await g.close();
+          };
+          co_await g.next();
+          co_await tandem::finally(sleep_for(3s), drains);
+        },
+        [](state& s, kit::end how) {
+          CHECK((how != kit::end::failed && how != kit::end::deadlocked));
+          if (how == kit::end::returned && s.text.empty()) CHECK(s.asked == 7);
+          if (how == kit::end::returned || how == kit::end::cancelled) CHECK(s.numbers.closed == s.numbers.opened);
+          if (!s.text.empty()) CHECK(s.text.starts_with("tandem::cancelled"));
+        });
+  }
 }
 
 TEST_CASE("under any schedule, stop and end of the context, streams that work ahead lose nothing and close all") {
@@ -418,12 +556,15 @@ TEST_CASE("wrong bytes are told with their offset, or replaced, part by part") {
   for (const wrong& w : all) {
     auto main = [&]() -> task<> {
       std::optional<std::size_t> offset;
+      std::string before;
+      auto g = from(w.pieces) | streams::utf8();
       try {
-        co_await all_of(from(w.pieces) | streams::utf8());
+        while (auto text = co_await g.next()) before += *text;
       } catch (const streams::invalid_utf8& e) {
         offset = e.offset();
       }
       CHECK(offset == w.offset);
+      CHECK(before == std::string(w.replaced).substr(0, w.offset));  // nothing good is lost
       const auto parts = co_await all_of(from(w.pieces) | streams::utf8(streams::utf8_errors::replace));
       std::string joined;
       for (const auto& p : parts) joined += p;

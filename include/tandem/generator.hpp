@@ -224,6 +224,11 @@ class generator_frame : public frame {
   std::unique_ptr<exit_action> exits;
   failures failures_of_exits;
   detail::scope exit_scope;
+
+ protected:
+  ~generator_frame() {
+    while (exits) exits = std::move(exits->next);  // one after the other, however many
+  }
 };
 
 /// Awaits them, latest first.
@@ -577,7 +582,7 @@ generator<T>::generator(generator&& other) noexcept : frame_(std::exchange(other
 template <class T>
 generator<T>& generator<T>::operator=(generator&& other) noexcept {
   if (this == &other) return *this;
-  if (frame_) detail::drop_generator(*std::exchange(frame_, nullptr));
+  const generator old(std::move(*this));  // which may own the other
   frame_ = std::exchange(other.frame_, nullptr);
   if (frame_) frame_->handle_slot = &frame_;
   return *this;

@@ -268,6 +268,8 @@ class pool_of {
     pooled<R>& e = idle_.back();
     const clock::time_point t = now();
     if (e.expires <= t || has_to_be_checked(e, t)) return nullptr;
+    if (loop* here = loop::current()) settle_at(*here);
+    take_out(e).release();
     lend(e, where);
     return &e;
   }
@@ -280,8 +282,7 @@ class pool_of {
     const bool is_in_line = w.wait_in(line_, no_lock_, f);
     ++users_;
     if (!is_in_line) return;
-    loop_ = &l;
-    loop_number_ = l.number();
+    settle_at(l);
     may_refill_ = true;
     if (line_.size() > counts_.most_waiting) counts_.most_waiting = line_.size();
     if (limited) w.limit(l, saturated_sum(l.now(), options_.acquire_timeout));
@@ -303,14 +304,16 @@ class pool_of {
     end_lease(e);
     may_refill_ = true;
     entry owned(&e);
-    loop* const l = !failed && !is_closed_ && options_.reset ? usable_loop() : nullptr;
-    if (l) {
-      begin(*l, work::resets, std::move(owned));
-      serve();  // it may have failed for want of memory
-    } else if (!failed && (is_closed_ || !options_.reset)) {
+    if (failed) {
+      ++counts_.discarded;
+      drop(std::move(owned));
+      serve();
+    } else if (is_closed_ || !options_.reset) {
       offer(std::move(owned));
-    } else {  // not good any more, or nobody is there to reset it
-      counts_.discarded += failed;
+    } else if (loop* l = usable_loop()) {
+      begin(*l, work::resets, std::move(owned));
+      serve();  // without memory it is gone
+    } else {  // nobody is there to reset it
       drop(std::move(owned));
       serve();
     }
@@ -360,10 +363,7 @@ class pool_of {
         line_.wake(w);
     }
     while (goes && !closers_.empty()) closers_.wake_if_running(closers_.front());
-    while (!idle_.empty()) {
-      --idle_count_;
-      drop(entry(&idle_.pop_front()));
-    }
+    while (!idle_.empty()) drop(take_out(idle_.front()));
     if (loop* l = works_under_way_ != 0 || keeper_ ? usable_loop() : nullptr) {
       l->ask([this]() noexcept {
         for (auto* p = works_.empty() ? nullptr : &works_.front(); p; p = works_.next(*p)) p->work.ask_to_stop();
@@ -429,16 +429,16 @@ class pool_of {
     if (loop_number_ == 0 || !loop::is_there(loop_number_)) return nullptr;
     return loop_->here() ? loop_ : nullptr;
   }
+  void settle_at(loop& l) noexcept {
+    loop_ = &l;
+    loop_number_ = l.number();
+  }
   lease_waiter<R>& first() noexcept { return static_cast<lease_waiter<R>&>(line_.front()); }
   bool has_to_be_checked(const pooled<R>& e, clock::time_point t) const noexcept {
     return options_.check && t - e.idle_since >= options_.check_after;
   }
 
   void lend(pooled<R>& e, const std::source_location& where) noexcept {
-    if (static_cast<list_node&>(e).linked()) {
-      e.unlink();
-      --idle_count_;
-    }
     e.was_lent = true;
     e.borrower.hold(borrowers_, where);
     ++counts_.acquired;
@@ -463,6 +463,12 @@ class pool_of {
     ++idle_count_;
     if (const clock::time_point due = due_of(idle); due < keeper_wakes_) wake_keeper_at(due);
   }
+  /// It is idle no more.
+  entry take_out(pooled<R>& idle) noexcept {
+    idle.unlink();
+    --idle_count_;
+    return entry(&idle);
+  }
   void give_first(entry e) noexcept {
     lease_waiter<R>& w = first();
     ++counts_.waited;
@@ -476,15 +482,12 @@ class pool_of {
     if (std::exchange(is_serving_, true)) return;
     while (!line_.empty() && on_their_way_ < line_.size()) {
       if (!idle_.empty()) {
-        pooled<R>& e = idle_.back();
-        e.unlink();
-        --idle_count_;
-        entry owned(&e);
+        entry owned = take_out(idle_.back());
         const clock::time_point t = now();
-        if (e.expires <= t) {
+        if (owned->expires <= t) {
           ++counts_.expired;
           drop(std::move(owned));
-        } else if (has_to_be_checked(e, t)) {
+        } else if (has_to_be_checked(*owned, t)) {
           begin(*loop_, work::checks, std::move(owned));
         } else {
           give_first(std::move(owned));
@@ -575,15 +578,16 @@ class pool_of {
   }
   void reap() noexcept {
     const clock::time_point t = now();
+    intrusive_list<pooled<R>> due;  // taken out first: a destructor may call the pool
     for (pooled<R>* p = idle_.empty() ? nullptr : &idle_.front(); p;) {  // the oldest first
       pooled<R>& e = *p;
       p = idle_.next(e);
       if (due_of(e) > t) continue;
       ++(e.expires <= t ? counts_.expired : counts_.reaped);
-      e.unlink();
-      --idle_count_;
-      drop(entry(&e));
+      due.push_back(*take_out(e).release());
+      --size_;
     }
+    while (!due.empty()) entry(&due.pop_front()).reset();
     serve();
   }
 
@@ -706,7 +710,7 @@ class pool_of {
   on_one_loop::line line_, closers_;
   on_one_loop::user user_;
   [[no_unique_address]] on_one_loop::mutex no_lock_;
-  loop* loop_ = nullptr;  // of who waited last
+  loop* loop_ = nullptr;  // of who acquired last
   std::uint64_t loop_number_ = 0;
   std::size_t size_ = 0, lent_ = 0, idle_count_ = 0;
   std::size_t works_under_way_ = 0;
@@ -824,11 +828,10 @@ class close_pool final : public on_one_loop::waiter {
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
     pool_->check_user(f);
+    if (!std::exchange(is_user_, true)) pool_->begin_use();  // the destructor of a resource may destroy the pool
     pool_->shut(false);
     if (pool_->is_at_end()) return false;
     wait_in(pool_->closers(), no_lock_, f);
-    pool_->begin_use();
-    is_user_ = true;
     return true;
   }
   void await_resume() noexcept { consume(); }
@@ -882,10 +885,16 @@ template <class R, class Body>
 using transaction_value = typename decltype(as_task(std::declval<Body&>()(std::declval<R&>())))::value_type;
 
 template <class R, class Body>
+task<transaction_value<R, Body>> call_transaction_body(R& r, Body& body) {
+  auto t = as_task(body(r));
+  co_return co_await std::move(t);
+}
+template <class R, class Body>
 task<transaction_value<R, Body>> in_transaction(R& r, lease<R>* borrowed, Body& body) {
+  // Whatever can fail is made before there is something to roll back.
+  auto all = finally(call_transaction_body<R, Body>(r, body), ends_transaction<R>{&r, borrowed});
   auto begin = r.begin();
   co_await std::move(begin);
-  auto all = finally(as_task(body(r)), ends_transaction<R>{&r, borrowed});
   co_return co_await std::move(all);
 }
 template <class R, class Body>

@@ -41,10 +41,10 @@
 /// What is done to a stream on its way: `lines(socket) | map(parse) | filter(is_valid) | chunk(100, 1s)`.
 ///
 /// Each operator takes the stream before it as an rvalue and is a generator: nothing runs before the first `next()`,
-/// failures come out of `next()`, and `close()` (or `for_each`) closes all of them, the last first. Those that work
-/// ahead (`map` with a limit above 1, `merge`, `buffer`, `chunk` with a time) do so beside the coroutine, from the
-/// first `next()` on, and hold a bounded number of items; their tasks are stopped and joined by `close()`, and if the
-/// stream is dropped instead, stopped then and joined by the tree. Items move without throwing there.
+/// failures come out of `next()`, and from then on `close()` (or `for_each`) closes all of them, the last first. Those
+/// that work ahead (`map` with a limit above 1, `merge`, `buffer`, `chunk` with a time) do so beside the coroutine, from
+/// the first `next()` on, and hold a bounded number of items; their tasks are stopped and joined by `close()`, and if
+/// the stream is dropped instead, stopped then and joined by the tree. Items move without throwing there.
 namespace tandem::inline TANDEM_CONFIG::streams {
 
 struct map_options {
@@ -112,7 +112,8 @@ class invalid_utf8 : public std::runtime_error {
 enum class utf8_errors { strict, replace };
 
 /// `| utf8()`: pieces of text of whole characters, out of strings of bytes that are cut anywhere (RFC 3629). Linear;
-/// holds back at most three bytes. With `replace` each maximal wrong part becomes one U+FFFD, as browsers do.
+/// holds back at most three bytes. The text before a wrong byte is given before that is thrown; with `replace` each
+/// maximal wrong part becomes one U+FFFD, as browsers do.
 inline auto utf8(utf8_errors errors = utf8_errors::strict);
 
 struct lines_options {
@@ -212,9 +213,32 @@ struct ahead {
     if (!error) error = std::move(e);
     items.close();
   }
+  /// After the items: throws if they were not all.
+  void check_end() const {
+    if (error) std::rethrow_exception(error);
+    if (was_stopped) throw cancelled();
+  }
   queue<T> items;
-  std::exception_ptr error;  // thrown after the items
+  std::exception_ptr error;
+  bool was_stopped = false;
   beside tasks;
+};
+
+/// In such a task: who still asks for items, in a clean-up, is told if it was stopped with its tree.
+template <class Shared>
+class tells_of_stop {
+ public:
+  explicit tells_of_stop(Shared& s) noexcept : shared_(s) {}
+  tells_of_stop(const tells_of_stop&) = delete;
+  tells_of_stop& operator=(const tells_of_stop&) = delete;
+  ~tells_of_stop() {
+    if (!use_failed()) return;
+    shared_.was_stopped = true;
+    shared_.items.close();
+  }
+
+ private:
+  Shared& shared_;
 };
 
 /// Dropped unclosed, it stops the tasks; what they share goes when the last of them has ended.
@@ -285,13 +309,18 @@ struct map_shared : ahead<std::conditional_t<Ordered, mapped_in_turn<mapped_t<F,
 
 template <class Shared>
 task<> map_unordered(std::shared_ptr<Shared> s, typename Shared::item item, permit place) {
+  const tells_of_stop tells(*s);
   try {
     auto t = call_mapped(s->f, std::move(item));
     auto r = co_await std::move(t);
-    co_await s->items.push(mapped_as_it_ends<typename Shared::result>(std::move(r), std::move(place)));
-  } catch (const queue_closed&) {  // another has failed
+    try {
+      co_await s->items.push(mapped_as_it_ends<typename Shared::result>(std::move(r), std::move(place)));
+    } catch (const queue_closed&) {  // another has failed
+      co_return;
+    }
   } catch (...) {
     s->fail(std::current_exception());
+    throw;  // the stream may be closing already
   }
   if (--s->under_way == 0 && s->is_at_end) s->items.close();
 }
@@ -302,6 +331,7 @@ task<typename Shared::result> map_ordered(std::shared_ptr<Shared> s, typename Sh
 
 template <bool Ordered, class Shared>
 task<> map_ahead(std::shared_ptr<Shared> s) {
+  const tells_of_stop tells(*s);
   try {
     for (;;) {
       auto place = co_await s->places.acquire();
@@ -319,6 +349,7 @@ task<> map_ahead(std::shared_ptr<Shared> s) {
     }
   } catch (...) {
     s->fail(std::current_exception());
+    throw;  // the stream may be closing already
   }
   s->is_at_end = true;
   if (Ordered || s->under_way == 0) s->items.close();
@@ -340,7 +371,7 @@ generator<mapped_t<F, stream_item_t<S>>> map_many(working_ahead<map_shared<S, F,
       co_yield moved(out);
     }
   }
-  if (s->error) std::rethrow_exception(s->error);
+  s->check_end();
 }
 
 template <bool Ordered, class S, class F>
@@ -381,17 +412,17 @@ template <class S>
 generator<std::vector<stream_item_t<S>>> chunk_items(S source, std::size_t size) {
   co_await on_exit(closes<S>{&source});
   std::vector<stream_item_t<S>> some;
-  std::exception_ptr failure;  // thrown after what came before it
+  std::exception_ptr failure;  // thrown after the items
   for (bool is_over = false; !is_over;) {
     try {
       auto one = co_await source.next();
       is_over = !one;
-      if (one) some.push_back(*std::move(one));
+      if (!is_over) some.push_back(*std::move(one));
     } catch (...) {
       failure = std::current_exception();
       is_over = true;
     }
-    if (some.empty() || (some.size() < size && !is_over)) continue;
+    if (is_over ? some.empty() : some.size() < size) continue;
     co_yield moved(some);
     some.clear();
   }
@@ -445,11 +476,18 @@ struct ask_shared : ahead<stream_item_t<S>> {
 
 template <class S>
 task<> ask_ahead(std::shared_ptr<ask_shared<S>> s, std::size_t which) {
+  const tells_of_stop tells(*s);
   try {
-    while (auto one = co_await s->sources[which].next()) co_await s->items.push(*std::move(one));
-  } catch (const queue_closed&) {  // another has failed
+    while (auto one = co_await s->sources[which].next()) {
+      try {
+        co_await s->items.push(*std::move(one));
+      } catch (const queue_closed&) {  // another has failed
+        co_return;
+      }
+    }
   } catch (...) {
     s->fail(std::current_exception());
+    throw;  // the stream may be closing already
   }
   if (--s->left == 0) s->items.close();
 }
@@ -468,7 +506,7 @@ generator<stream_item_t<S>> items_of(working_ahead<ask_shared<S>> s) {
   auto start = start_to_ask(*s.share(), s.share());
   co_await std::move(start);
   while (auto one = co_await s->items.pop()) co_yield moved(*one);
-  if (s->error) std::rethrow_exception(s->error);
+  s->check_end();
 }
 
 template <class S>
@@ -505,7 +543,7 @@ generator<std::vector<stream_item_t<S>>> chunk_in_time(working_ahead<ask_shared<
     co_yield moved(some);
     some.clear();
   }
-  if (s->error) std::rethrow_exception(s->error);
+  s->check_end();
 }
 
 /// Streams of several types, as one.
@@ -548,6 +586,7 @@ inline utf8_part first_utf8(std::string_view bytes) noexcept {
 class utf8_decoder {
  public:
   explicit utf8_decoder(streams::utf8_errors errors) noexcept : errors_(errors) {}
+  /// As far as they are good: see `check`.
   std::string decode(std::string_view bytes) {
     std::string text;
     text.reserve(bytes.size() + 3);
@@ -569,7 +608,7 @@ class utf8_decoder {
         held_back_.clear();
       }
     }
-    while (!bytes.empty()) {
+    while (!bytes.empty() && !has_failed_) {
       std::size_t good = 0;
       utf8_part p{utf8_part::whole, 0};
       while (good != bytes.size() && (p = first_utf8(bytes.substr(good))).what == utf8_part::whole) good += p.length;
@@ -586,6 +625,11 @@ class utf8_decoder {
     }
     return text;
   }
+  /// Throws if wrong bytes have come, when the text before them has been given.
+  void check() const {
+    if (has_failed_)
+      throw streams::invalid_utf8("tandem::streams::invalid_utf8: at byte " + std::to_string(offset_), offset_);
+  }
   /// What is left is cut off.
   std::string end() {
     std::string text;
@@ -596,14 +640,15 @@ class utf8_decoder {
 
  private:
   void wrong(std::string& text, std::size_t length) {
-    if (errors_ == streams::utf8_errors::strict)
-      throw streams::invalid_utf8("tandem::streams::invalid_utf8: at byte " + std::to_string(offset_), offset_);
+    has_failed_ = errors_ == streams::utf8_errors::strict;
+    if (has_failed_) return;
     text += "\xef\xbf\xbd";
     offset_ += length;
   }
   streams::utf8_errors errors_;
   std::string held_back_;
   std::size_t offset_ = 0;  // of what comes next
+  bool has_failed_ = false;
 };
 
 template <class S>
@@ -613,8 +658,10 @@ generator<std::string> decode_utf8(S source, streams::utf8_errors errors) {
   while (auto bytes = co_await source.next()) {
     std::string text = decoder.decode(*bytes);
     if (!text.empty()) co_yield std::move(text);
+    decoder.check();
   }
   std::string rest = decoder.end();
+  decoder.check();
   if (!rest.empty()) co_yield std::move(rest);
 }
 

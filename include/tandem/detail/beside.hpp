@@ -71,6 +71,8 @@ class beside {
   beside& operator=(const beside&) = delete;
   ~beside() {
     stop();
+    loop* here = failures_.any() ? loop::current() : nullptr;
+    if (root* tree = here ? here->running_or_ending_root() : nullptr) tree->stray_failed(failures_.together_with(nullptr));
     while (!running_.empty()) {
       any_beside& job = running_.front().job;
       job.owner_ = nullptr;
@@ -132,9 +134,8 @@ inline void any_beside::begin(frame& f, frame& around) noexcept {
   owner_->running_.push_back(place_);
   owner_->none_left_.reset();
   tree_->adopt(*this);
-  if (!r.is_stopped()) return r.start(f);
-  destroy_unstarted(f);
-  r.end(nullptr, fate::stopped);
+  if (around.scope->stop_asked()) r.stop(stop_mode::ask);  // it stops where it first waits
+  r.start(f);
 }
 inline step any_beside::child_done(child_base& r) noexcept {
   place_.unlink();
