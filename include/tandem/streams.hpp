@@ -8,6 +8,7 @@
 #include "asio.hpp"
 #include "cancel.hpp"
 #include "clock.hpp"
+#include "exceptions.hpp"
 #include "generator.hpp"
 #include "queue.hpp"
 #include "race.hpp"
