@@ -414,6 +414,71 @@ TEST_CASE("a call for an item that comes when the stream is being closed is stop
   }
 }
 
+TEST_CASE("the function of a map is there until its last call has ended, though the stream was dropped") {
+  for (const bool ordered : {true, false}) {
+    auto ended = std::make_shared<int>(0);
+    auto main = [&]() -> task<> {
+      auto call = [ended](int i) -> task<int> {
+        const kit::at_exit ends([&] { ++*ended; });
+        co_await tandem::shield(sleep_for(1s));
+        co_return i + *ended;
+      };
+      ledger l;
+      auto g = numbers(l, 100, 1ms) | streams::map(call, {.limit = 3, .ordered = ordered});
+      co_await tandem::try_timeout(10ms, g.next());
+      auto h = numbers(l, 100, 1ms) | streams::map(call, {.limit = 3, .ordered = ordered}) | streams::buffer(1);
+      co_await h.next();
+    };
+    simulate(main());
+    CHECK(ended.use_count() == 1);
+    CHECK(*ended == 6);
+  }
+}
+
+TEST_CASE("under any schedule and stop, chained streams that work ahead end in the failure of a source and nothing else") {
+  struct state {
+    int opened = 0, closed = 0;
+    generator<int> fails_after(int n) {
+      ++opened;
+      auto cleanup = [this]() -> task<> {
+        co_await tandem::yield();
+        ++closed;
+      };
+      co_await on_exit(cleanup);
+      for (int i = 0; i != n; ++i) {
+        co_await tandem::yield();
+        co_yield i;
+      }
+      if (n == 2) throw std::runtime_error("source");
+    }
+  };
+  for (const bool shielded : {false, true}) {
+    kit::explore<state>(
+        [shielded](state& s) -> task<> {
+          auto call = [](int i) -> task<int> {
+            co_await tandem::yield();
+            co_return i;
+          };
+          auto uses = [](std::vector<int>) -> task<> { co_await tandem::yield(); };
+          auto all = [&]() -> task<> {
+            auto g = streams::merge(s.fails_after(2), s.fails_after(3) | streams::buffer(1)) |
+                     streams::map(call, {.limit = 3}) | streams::chunk(2, 1s);
+            co_await for_each(std::move(g), uses, {.limit = 2});
+          };
+          std::string text;
+          if (shielded)
+            text = co_await thrown_by(tandem::shield(all()));
+          else
+            text = co_await thrown_by(all());
+          CHECK(text == "source");
+        },
+        [](state& s, kit::end how) {
+          CHECK(how != kit::end::failed);
+          if (how != kit::end::destroyed) CHECK(s.closed == s.opened);
+        });
+  }
+}
+
 TEST_CASE("who asks in a clean-up for the items of a stream whose tasks were stopped gets cancelled after the last") {
   enum { ordered, unordered, buffered, in_time };
   for (const auto kind : {ordered, unordered, buffered, in_time}) {

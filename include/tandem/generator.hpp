@@ -59,8 +59,8 @@ struct moved_item;
 ///
 /// Who leaves a generator before its end awaits `close()`, or hands it to `for_each`, which does. One that is dropped
 /// at a `co_yield` runs destructors only, and leases in it are discarded; debug builds say on stderr if something
-/// registered with `on_exit` was lost. Destroyed while somebody waits for its next item, it is stopped, and he gets
-/// std::logic_error. A `finally` cannot span a `co_yield`, since the body may never come back to it.
+/// registered with `on_exit` was lost. Destroyed while somebody waits for its next item, it is stopped where it waits,
+/// and he gets std::logic_error. A `finally` cannot span a `co_yield`, since the body may never come back to it.
 ///
 /// T is an object type or an lvalue reference; an item is moved from where it was yielded, an lvalue is copied first.
 /// On g++ 12 a temporary of an aggregate type that needs a destructor cannot be yielded: give the type a constructor,

@@ -8,6 +8,7 @@
 #include "asio.hpp"
 #include "cancel.hpp"
 #include "clock.hpp"
+#include "exceptions.hpp"
 #include "generator.hpp"
 #include "queue.hpp"
 #include "race.hpp"
@@ -179,17 +180,6 @@ consteval auto mapped_type() {
 template <class F, class Item>
 using mapped_t = typename decltype(mapped_type<F, Item>())::type;
 
-/// Whatever `f(item)` gives, in the end.
-template <class F, class Item>
-task<mapped_t<F, Item>> call_mapped(F& f, Item item) {
-  if constexpr (gives_awaitable<F&, Item>()) {
-    auto t = as_task(std::invoke(f, std::move(item)));
-    co_return co_await std::move(t);
-  } else {
-    co_return std::invoke(f, std::move(item));
-  }
-}
-
 template <class S, class F>
 generator<mapped_t<F, stream_item_t<S>>> map_one(S source, F f) {
   co_await on_exit(closes<S>{&source});
@@ -214,7 +204,8 @@ struct ahead {
     items.close();
   }
   /// After the items: throws if they were not all.
-  void check_end() const {
+  task<> end() {
+    if (!error && was_stopped) co_await this_task::checkpoint();  // who asks may be being stopped, too
     if (error) std::rethrow_exception(error);
     if (was_stopped) throw cancelled();
   }
@@ -232,7 +223,7 @@ class tells_of_stop {
   tells_of_stop(const tells_of_stop&) = delete;
   tells_of_stop& operator=(const tells_of_stop&) = delete;
   ~tells_of_stop() {
-    if (!use_failed()) return;
+    if (failed_frames() == 0) return;  // it ended, or failed
     shared_.was_stopped = true;
     shared_.items.close();
   }
@@ -307,11 +298,22 @@ struct map_shared : ahead<std::conditional_t<Ordered, mapped_in_turn<mapped_t<F,
   bool is_at_end = false;
 };
 
+/// Whatever the function gives for the item, in the end.
+template <class Shared>
+task<typename Shared::result> call_mapped(std::shared_ptr<Shared> s, typename Shared::item item) {
+  const tells_of_stop tells(*s);
+  if constexpr (gives_awaitable<decltype((s->f)), typename Shared::item>()) {
+    auto t = as_task(std::invoke(s->f, std::move(item)));
+    co_return co_await std::move(t);
+  } else {
+    co_return std::invoke(s->f, std::move(item));
+  }
+}
 template <class Shared>
 task<> map_unordered(std::shared_ptr<Shared> s, typename Shared::item item, permit place) {
   const tells_of_stop tells(*s);
   try {
-    auto t = call_mapped(s->f, std::move(item));
+    auto t = call_mapped(s, std::move(item));
     auto r = co_await std::move(t);
     try {
       co_await s->items.push(mapped_as_it_ends<typename Shared::result>(std::move(r), std::move(place)));
@@ -324,10 +326,6 @@ task<> map_unordered(std::shared_ptr<Shared> s, typename Shared::item item, perm
   }
   if (--s->under_way == 0 && s->is_at_end) s->items.close();
 }
-template <class Shared>
-task<typename Shared::result> map_ordered(std::shared_ptr<Shared> s, typename Shared::item item) {
-  return call_mapped(s->f, std::move(item));
-}
 
 template <bool Ordered, class Shared>
 task<> map_ahead(std::shared_ptr<Shared> s) {
@@ -338,9 +336,13 @@ task<> map_ahead(std::shared_ptr<Shared> s) {
       auto one = co_await s->source.next();
       if (!one) break;
       if constexpr (Ordered) {
-        auto call = map_ordered(s, *std::move(one));
+        auto call = call_mapped(s, *std::move(one));
         auto handle = co_await s->tasks.start(std::move(call));
-        co_await s->items.push(mapped_in_turn<typename Shared::result>(std::move(handle), std::move(place)));
+        try {
+          co_await s->items.push(mapped_in_turn<typename Shared::result>(std::move(handle), std::move(place)));
+        } catch (const queue_closed&) {  // a call was stopped
+          co_return;
+        }
       } else {
         ++s->under_way;
         auto call = map_unordered(s, *std::move(one), std::move(place));
@@ -362,6 +364,7 @@ generator<mapped_t<F, stream_item_t<S>>> map_many(working_ahead<map_shared<S, F,
   co_await s->tasks.start(std::move(dispatcher));
   while (auto one = co_await s->items.pop()) {
     if constexpr (Ordered) {
+      if (s->was_stopped) co_await this_task::checkpoint();  // as at the end
       auto out = co_await std::move(one->result);
       one.reset();  // its place is for the next
       co_yield moved(out);
@@ -371,7 +374,7 @@ generator<mapped_t<F, stream_item_t<S>>> map_many(working_ahead<map_shared<S, F,
       co_yield moved(out);
     }
   }
-  s->check_end();
+  co_await s->end();
 }
 
 template <bool Ordered, class S, class F>
@@ -506,7 +509,7 @@ generator<stream_item_t<S>> items_of(working_ahead<ask_shared<S>> s) {
   auto start = start_to_ask(*s.share(), s.share());
   co_await std::move(start);
   while (auto one = co_await s->items.pop()) co_yield moved(*one);
-  s->check_end();
+  co_await s->end();
 }
 
 template <class S>
@@ -543,7 +546,7 @@ generator<std::vector<stream_item_t<S>>> chunk_in_time(working_ahead<ask_shared<
     co_yield moved(some);
     some.clear();
   }
-  s->check_end();
+  co_await s->end();
 }
 
 /// Streams of several types, as one.
