@@ -435,7 +435,7 @@ TEST_CASE("the function of a map is there until its last call has ended, though 
   }
 }
 
-TEST_CASE("under any schedule and stop, chained streams that work ahead end in the failure of a source and nothing else") {
+TEST_CASE("under any schedule and stop, chained streams that work ahead end in the failure of a source, only") {
   struct state {
     int opened = 0, closed = 0;
     generator<int> fails_after(int n) {

@@ -72,7 +72,8 @@ class beside {
   ~beside() {
     stop();
     loop* here = failures_.any() ? loop::current() : nullptr;
-    if (root* tree = here ? here->running_or_ending_root() : nullptr) tree->stray_failed(failures_.together_with(nullptr));
+    if (root* tree = here ? here->running_or_ending_root() : nullptr)
+      tree->stray_failed(failures_.together_with(nullptr));
     while (!running_.empty()) {
       any_beside& job = running_.front().job;
       job.owner_ = nullptr;
