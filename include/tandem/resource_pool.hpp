@@ -144,7 +144,8 @@ class [[nodiscard("a lease that is dropped goes back at once")]] lease {
 ///
 /// For the coroutines of one loop. Destroying the pool is `cancel()`: who waits is told, if that happens in a coroutine
 /// or a handler of their loop; leases stay valid; debug builds name on stderr the lines where they were acquired.
-/// To end it in order, `co_await pool.close()`. A pool is destroyed before the context that its resources belong to.
+/// To end it in order, `co_await pool.close()`: only that waits for the pool's tasks, which use what `create`, `check`
+/// and `reset` refer to. A pool is destroyed before the context that its resources belong to.
 /// Acquiring and giving back what is idle allocates nothing.
 template <class R>
 class resource_pool {
