@@ -64,7 +64,8 @@ struct moved_item;
 ///
 /// T is an object type or an lvalue reference; an item is moved from where it was yielded, an lvalue is copied first.
 /// On g++ 12 a temporary of an aggregate type that needs a destructor cannot be yielded: give the type a constructor,
-/// or name the item, and `co_yield moved(name)`. A generator is one pointer, its frame comes from a free list, an item costs no allocation.
+/// or name the item, and `co_yield moved(name)`. A generator is one pointer, its frame comes from a free list, an item
+/// costs no allocation.
 template <class T>
 class [[nodiscard("a generator does nothing until its next() is awaited")]] generator {
   static_assert(!std::is_void_v<T>, "a generator of nothing: use a task, or generator<std::monostate>");
@@ -513,8 +514,10 @@ inline void drop_generator(generator_frame& g) noexcept {
   if (g.puller) return g.puller->generator_goes();
 #if !defined(NDEBUG)
   if (g.exits)
-    std::fprintf(stderr, "tandem::generator: dropped before its end, without close(): what was registered at %s:%u with "
-                         "on_exit is not run\n", g.exits->where.file_name(), static_cast<unsigned>(g.exits->where.line()));
+    std::fprintf(stderr,
+                 "tandem::generator: dropped before its end, without close(): what was registered at %s:%u with "
+                 "on_exit is not run\n",
+                 g.exits->where.file_name(), static_cast<unsigned>(g.exits->where.line()));
 #endif
   if (!g.has_started) return destroy_unstarted(g);
   loop::leaves(g);

@@ -88,8 +88,9 @@ struct resource_pool_stats {
 ///
 /// A use has failed if the lease is destroyed by an exception that leaves its scope or the coroutine that it is a
 /// parameter of, by a stop, or with a generator that was left before its end: whatever was sent to it may not have been
-/// answered yet, and the next borrower would get that answer. An exception or a time limit inside the scope of the lease
-/// does not count: `discard()` it there, or put the time limit around all of the use, acquiring included. A lease may outlive its pool; then the resource goes with it.
+/// answered yet, and the next borrower would get that answer. An exception or a time limit inside the scope of the
+/// lease does not count: `discard()` it there, or put the time limit around all of the use, acquiring included. A lease
+/// may outlive its pool; then the resource goes with it.
 template <class R>
 class [[nodiscard("a lease that is dropped goes back at once")]] lease {
  public:
@@ -191,10 +192,10 @@ concept transactional = requires(R& r) {
 /// returned, or rolls back if it threw or was stopped, shielded; then the body's ending goes on. Gives what the body
 /// gives.
 ///
-/// After a stop the rollback runs on a resource that may still owe an answer, and nothing limits its time but itself: let
-/// `rollback()` give up after a while. If the commit fails, the transaction is rolled back and the failure thrown; if
-/// the rollback fails too, or after the body, an `exception_group` is. The body's frames are destroyed before. The callable is kept; on g++ 12 it must not be
-/// a temporary that owns its captures.
+/// After a stop the rollback runs on a resource that may still owe an answer, and nothing limits its time but itself:
+/// let `rollback()` give up after a while. If the commit fails, the transaction is rolled back and the failure thrown;
+/// if the rollback fails too, or after the body, an `exception_group` is. The body's frames are destroyed before. The
+/// callable is kept; on g++ 12 it must not be a temporary that owns its captures.
 template <transactional R, class Body>
 auto with_transaction(R& resource, Body&& body);
 /// The same with a resource of the pool. It goes back after a commit, and after a rollback of a body that threw; in any
@@ -564,7 +565,8 @@ class pool_of {
   }
   clock::duration shortened(clock::duration d) noexcept {
     if (d == clock::duration::max() || options_.jitter == 0) return d;
-    if (random_ == 0 && !loop_->is_virtual()) random_ = static_cast<std::uint64_t>(real_now().time_since_epoch().count());
+    if (random_ == 0 && !loop_->is_virtual())
+      random_ = static_cast<std::uint64_t>(real_now().time_since_epoch().count());
     std::uint64_t z = (random_ += 0x9e3779b97f4a7c15u);  // SplitMix64, as in loop::random
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
