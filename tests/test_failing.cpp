@@ -792,12 +792,13 @@ task<int> failing_job(crew& c, counted = counted()) {
 
 task<> jobs(crew& c) {
   auto& h = c.handles;
-  for (int i = 0; i != 3; ++i) h[i] = co_await c.pool.submit(job, std::ref(c), i + 1, counted());  // the third waits
+  for (std::size_t i = 0; i != 3; ++i)  // the third waits
+    h[i] = co_await c.pool.submit(job, std::ref(c), static_cast<int>(i) + 1, counted());
   {
     const auto none = c.pool.try_submit(job, std::ref(c), 4, counted());
     expect(!none || c.pool.stats().failed != 0, "no place is left, unless a job has no memory to begin");
   }
-  for (int i = 0; i != 3; ++i) expect(co_await h[i] == i + 1, "what a job gives");
+  for (std::size_t i = 0; i != 3; ++i) expect(co_await h[i] == static_cast<int>(i) + 1, "what a job gives");
   h[3] = c.pool.try_submit(job, std::ref(c), 4, counted());
   co_await c.pool.drain();
   expect(co_await h[3] == 4, "what a job gives that has found a place");
@@ -844,7 +845,7 @@ task<> jobs(crew& c) {
   };
   co_await tandem::gather(waits(), cancels());
   co_await c.pool.drain();
-  for (int i = 5; i != 7; ++i) {
+  for (std::size_t i = 5; i != 7; ++i) {
     bool stopped = false;
     try {
       co_await h[i];

@@ -138,7 +138,7 @@ TEST_CASE("a long line of jobs that end at once is no deep stack") {
 
 TEST_CASE("the bound holds for a job that submits before it first waits") {
   auto main = []() -> task<> {
-    for (const std::size_t backlog : {0, 1, 5}) {
+    for (const std::size_t backlog : {std::size_t{0}, std::size_t{1}, std::size_t{5}}) {
       worker_pool pool{{.workers = 3, .backlog = backlog}};
       std::size_t accepted = 0;
       auto parent = [&]() -> task<> {
