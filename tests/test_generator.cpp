@@ -6,6 +6,7 @@
 #include <tandem/run.hpp>
 #include <tandem/wait.hpp>
 
+#include "kit/captured_stderr.hpp"
 #include "kit/kit.hpp"
 
 #include <functional>
@@ -425,6 +426,34 @@ TEST_CASE("a generator may be replaced by one that it owns, and dropped with 100
   simulate(main());
   CHECK(kit::live_frames() == 0);
 }
+
+#if !defined(NDEBUG)
+TEST_CASE("debug builds name the line of an on_exit that a dropped generator never ran, and say nothing otherwise") {
+  std::string dropped, closed;
+  auto main = [&]() -> task<> {
+    std::string log;
+    auto g = noted(log, 3, 0s);
+    co_await g.next();
+    {
+      const kit::captured_stderr captured;
+      g = {};
+      dropped = captured.text();
+    }
+    auto other = noted(log, 3, 0s);
+    co_await other.next();
+    co_await other.close();
+    auto plain = count(3);
+    co_await plain.next();
+    const kit::captured_stderr captured;
+    other = {}, plain = {};
+    closed = captured.text();
+  };
+  simulate(main());
+  CHECK(dropped.find("tandem::generator: dropped before its end") != std::string::npos);
+  CHECK(dropped.find("test_generator.cpp:") != std::string::npos);
+  CHECK(closed.empty());
+}
+#endif
 
 TEST_CASE("a generator that is destroyed while somebody waits for its next item is stopped, and he is told") {
   auto main = []() -> task<> {

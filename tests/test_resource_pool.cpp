@@ -6,6 +6,7 @@
 #include <tandem/race.hpp>
 #include <tandem/run.hpp>
 
+#include "kit/captured_stderr.hpp"
 #include "kit/kit.hpp"
 
 #include TANDEM_ASIO_HEADER(detached.hpp)
@@ -533,6 +534,26 @@ TEST_CASE("a pool that is destroyed tells those who wait; a lease outlives it") 
   CHECK(kit::counted::live() == 0);
   CHECK(kit::live_frames() == 0);
 }
+
+#if !defined(NDEBUG)
+TEST_CASE("debug builds name the line of a lease that is out when its pool is destroyed") {
+  std::string said;
+  unsigned line = 0;
+  auto main = [&]() -> task<> {
+    maker makes;
+    std::optional<resource_pool<connection>> pool;
+    pool.emplace(options{.create = by(makes)});
+    line = __LINE__ + 1;
+    auto c = co_await pool->acquire();
+    const kit::captured_stderr captured;
+    pool.reset();
+    said = captured.text();
+  };
+  simulate(main());
+  CHECK(said.find("destroyed while a resource is lent: at ") != std::string::npos);
+  CHECK(said.find("test_resource_pool.cpp:" + std::to_string(line)) != std::string::npos);
+}
+#endif
 
 TEST_CASE("a pool and a lease may outlive the loop") {
   maker makes;
