@@ -1,6 +1,6 @@
 // tandem/cancel.hpp: time limits and protection: timeout, try_timeout, deadline, shield, finally, with_resource.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, run.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, run.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -10,6 +10,7 @@
 #include "run.hpp"
 #include "task.hpp"
 
+#include "detail/alarm.hpp"
 #include "detail/gcc12.hpp"
 #include "detail/group.hpp"
 #include "detail/result.hpp"
@@ -169,7 +170,7 @@ class timeout_awaitable final : public single<T> {
     this->begin(f);
     if (length_ >= clock::duration::zero()) due_ = saturated_sum(l.now(), length_);
     if (due_ < this->scope_.deadline) this->scope_.deadline = due_;
-    alarm_.set(*this, l, due_);
+    alarm_.set(l, due_);
     this->launch_it();
     return this->end();
   }
@@ -209,34 +210,18 @@ class timeout_awaitable final : public single<T> {
       }
   }
 
-  class alarm final : public timer_leaf {
-   public:
-    const char* what() const noexcept override { return "timeout"; }
-    void set(timeout_awaitable& t, loop& l, clock::time_point due) noexcept {
-      owner_ = &t;
-      this->state_ = leaf::calls;
-      l.add_timer(*this, due);
-    }
-    void cancel() noexcept {
-      this->remove_from_timers();
-      this->unlink();  // it may be in the ready queue already
-    }
-
-   private:
-    step on_turn() noexcept override {
-      owner_->late_ = true;
-      owner_->note_where();
-      owner_->set_stopping(stop_mode::ask);
-      return step::none();
-    }
-    timeout_awaitable* owner_ = nullptr;
-  };
+  friend alarm<timeout_awaitable>;
+  void on_alarm() noexcept {
+    late_ = true;
+    note_where();
+    this->set_stopping(stop_mode::ask);
+  }
 
   clock::duration length_;  // counted from the co_await; negative: due_ was given
   clock::time_point due_;
   bool late_ = false;
   std::conditional_t<Late == when_late::throws, std::string, std::monostate> text_;  // of the exception
-  alarm alarm_;
+  alarm<timeout_awaitable> alarm_{*this};
 };
 
 template <class T>
@@ -252,6 +237,7 @@ class shield_awaitable final : public single<T> {
     this->scope_.state = detail::scope::running;
     this->scope_.outer = nullptr;
     this->scope_.deadline = clock::time_point::max();
+    const loop::in_scope shielded(this->scope_);
     this->launch_it();
     return this->end();
   }
@@ -315,6 +301,7 @@ class finally_awaitable final : public single<T> {
     this->scope_.state = detail::scope::running;
     this->scope_.outer = nullptr;
     this->scope_.deadline = clock::time_point::max();
+    const loop::in_scope shielded(this->scope_);
     try {
       const auto& r = this->result_;
       ending_.emplace(r.empty(), r.get_error());  // here, because the clean-up may take it by reference

@@ -1,7 +1,7 @@
 // tandem/resource_pool.hpp: resources that are made as they are needed, lent, and used again: resource_pool, lease,
 // with_transaction.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, run.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, run.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/priority.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -11,6 +11,7 @@
 #include "exceptions.hpp"
 #include "task.hpp"
 
+#include "detail/alarm.hpp"
 #include "detail/await_tree.hpp"
 #include "detail/gcc12.hpp"
 #include "detail/holder.hpp"
@@ -775,7 +776,7 @@ class lease_waiter final : public on_one_loop::waiter, lease_request<R> {
   std::exception_ptr failure() const noexcept { return error_; }
 
   const std::source_location& where() const noexcept { return this->where_; }
-  void limit(loop& l, clock::time_point due) noexcept { alarm_.set(*this, l, due); }
+  void limit(loop& l, clock::time_point due) noexcept { alarm_.set(l, due); }
   void grant(pooled<R>& e) noexcept {
     alarm_.cancel();
     entry_ = &e;
@@ -786,26 +787,8 @@ class lease_waiter final : public on_one_loop::waiter, lease_request<R> {
   }
 
  private:
-  class alarm final : public timer_leaf {
-   public:
-    const char* what() const noexcept override { return "resource_pool"; }
-    void set(lease_waiter& w, loop& l, clock::time_point due) noexcept {
-      waiter_ = &w;
-      this->state_ = leaf::calls;
-      l.add_timer(*this, due);
-    }
-    void cancel() noexcept {
-      this->remove_from_timers();
-      this->unlink();  // it may be in the ready queue already
-    }
-
-   private:
-    step on_turn() noexcept override {
-      waiter_->pool_->time_out(*waiter_);
-      return step::none();
-    }
-    lease_waiter* waiter_ = nullptr;
-  };
+  friend alarm<lease_waiter>;
+  void on_alarm() noexcept { this->pool_->time_out(*this); }
   void leave_line() noexcept override {
     alarm_.cancel();
     this->pool_->leave(*this);
@@ -814,7 +797,7 @@ class lease_waiter final : public on_one_loop::waiter, lease_request<R> {
   using request::entry_;
   std::exception_ptr error_;
   bool is_user_ = false;
-  alarm alarm_;
+  alarm<lease_waiter> alarm_{*this};
 };
 
 template <class R>

@@ -1,7 +1,7 @@
 // tandem/run.hpp: how a task gets going: run, simulate, and with it spawn; and what every task may ask of its loop:
 // sleep_for, sleep_until, yield, this_task.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -14,6 +14,7 @@
 #include "use_task.hpp"
 
 #include "detail/await_tree.hpp"
+#include "detail/priority.hpp"
 
 #include TANDEM_ASIO_HEADER(post.hpp)
 #include TANDEM_ASIO_HEADER(signal_set.hpp)
@@ -95,7 +96,8 @@ struct cancel_requested_t;
 extern const cancel_requested_t cancel_requested;
 
 /// `co_await this_task::checkpoint()`: gives way to the others, and stops here if asked to: `yield` under the name that
-/// says why a long computation calls it.
+/// says why a long computation calls it. In a job of a priority_scheduler it also gives the job's slot to a more urgent
+/// job that waits for one, and goes on when this one's turn has come again.
 auto checkpoint() noexcept;
 
 }  // namespace this_task
@@ -119,6 +121,30 @@ class yield_awaitable final : public leaf {
   void await_resume() noexcept { consume(); }
   void stop(stop_mode) noexcept override {  // in the queue already, with nothing granted that could be lost
     if (granted()) state_ = stopped;
+  }
+};
+
+class checkpoint_awaitable final : public leaf {
+ public:
+  checkpoint_awaitable() noexcept {}
+  const char* what() const noexcept override { return "checkpoint"; }
+  bool await_ready() const noexcept { return false; }
+  bool suspend(frame& f) {
+    if (!park(f)) return true;
+    if (f.scope->job && f.scope->job->gives_way(*this)) return true;
+    state_ = woken;
+    f.scope->loop->queue_in_turn(*this);
+    return true;
+  }
+  void await_resume() noexcept { consume(); }
+  void stop(stop_mode m) noexcept override {
+    if (waiting()) {  // for the job's turn
+      prioritized& job = *waiter->scope->job;
+      leaf::stop(m);
+      job.checkpoint_left();
+    } else if (granted()) {  // in the queue already, with nothing granted that could be lost
+      state_ = stopped;
+    }
   }
 };
 
@@ -326,7 +352,8 @@ class runner {
     }
     context_.restart();
     how().go_on(main);
-    if (!main.ended()) how().in_turn([&] {
+    if (!main.ended())
+      how().in_turn([&] {
         if (!main.ended()) loop_.abandon(main);
       });
     throw deadlock(report);
@@ -558,7 +585,7 @@ struct cancel_requested_t {
 };
 inline constexpr cancel_requested_t cancel_requested{};
 
-inline auto checkpoint() noexcept { return yield(); }
+inline auto checkpoint() noexcept { return detail::checkpoint_awaitable(); }
 
 }  // namespace this_task
 

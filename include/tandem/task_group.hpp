@@ -1,6 +1,6 @@
 // tandem/task_group.hpp: structured concurrency: with_task_group, task_group; with it comes task_handle<T>.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, task_handle.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, task_handle.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -10,6 +10,7 @@
 #include "task.hpp"
 #include "task_handle.hpp"
 
+#include "detail/alarm.hpp"
 #include "detail/gcc12.hpp"
 #include "detail/group.hpp"
 #include "detail/result.hpp"
@@ -170,7 +171,7 @@ class task_group_core : public group, public child_owner {
     l.reserve_timer();
     const bool first = !std::exchange(is_closing_, true);
     const clock::time_point due = saturated_sum(l.now(), grace);
-    if (due != clock::time_point::max()) end_of_grace_.set(*this, l, due);
+    if (due != clock::time_point::max()) end_of_grace_.set(l, due);
     if (!first) return;
     while (!closing_waiters.empty()) closing_waiters.front().wake();
   }
@@ -267,31 +268,14 @@ class task_group_core : public group, public child_owner {
     if (--foreground_ == 0) stop_all(stop_mode::ask);
   }
 
-  class alarm final : public timer_leaf {
-   public:
-    const char* what() const noexcept override { return "task_group::close"; }
-    void set(task_group_core& g, detail::loop& l, clock::time_point due) noexcept {
-      cancel();
-      group_ = &g;
-      this->state_ = leaf::calls;
-      l.add_timer(*this, due);
+  friend alarm<task_group_core>;
+  void on_alarm() noexcept {
+    try {
+      cancel("the grace is over");
+    } catch (...) {  // no memory for the reason
+      cancel({});
     }
-    void cancel() noexcept {
-      this->remove_from_timers();
-      this->unlink();  // it may be in the ready queue already
-    }
-
-   private:
-    step on_turn() noexcept override {
-      try {
-        group_->cancel("the grace is over");
-      } catch (...) {  // no memory for the reason
-        group_->cancel({});
-      }
-      return step::none();
-    }
-    task_group_core* group_ = nullptr;
-  };
+  }
 
   frame* body_ = nullptr;
   std::vector<child_base*> children_;
@@ -300,7 +284,7 @@ class task_group_core : public group, public child_owner {
   std::string reason_;
   bool is_cancelled_ = false;
   bool is_closing_ = false;
-  alarm end_of_grace_;
+  alarm<task_group_core> end_of_grace_{*this};
 };
 
 inline bool closing_awaiter::await_ready() const noexcept { return group_->is_closing(); }

@@ -1,6 +1,6 @@
 // tandem/task_handle.hpp: a task that runs, seen from outside: task_handle<T>.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -12,11 +12,13 @@
 #include "detail/frame.hpp"
 #include "detail/intrusive_list.hpp"
 #include "detail/loop.hpp"
+#include "detail/priority.hpp"
 #include "detail/result.hpp"
 
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -134,8 +136,15 @@ class child_base : public wait_node {
     scope_.loop = &l;
     scope_.root = &tree;
     scope_.outer = around;
-    if (around) scope_.deadline = around->deadline;
+    if (!around) return;
+    scope_.deadline = around->deadline;
+    if (!scope_.job) scope_.job = around->job;
   }
+  /// The priority_scheduler's job that it is, or is part of; null if there is none.
+  prioritized* job() const noexcept { return scope_.job; }
+  /// Before `enter`.
+  void is_job(prioritized& p) noexcept { scope_.job = &p; }
+  const detail::scope& own_scope() const noexcept { return scope_; }
   bool is_stopped() const noexcept { return scope_.stop_asked(); }
   void start(frame& f) noexcept {
     f.owner = this;
@@ -270,13 +279,17 @@ class handle_awaiter final : public leaf {
   bool await_ready() const { return record().done(); }
   bool suspend(frame& f) {
     record().check_waiter(f);
-    if (park(f)) record().waiters.push_back(*this);
+    if (!park(f)) return true;
+    record().waiters.push_back(*this);
+    if (f.scope->job) [[unlikely]]
+      loan_ = lend(f.scope->job, record().job());
     return true;
   }
   /// For race: what `await_resume` would throw.
   std::exception_ptr failure() const noexcept { return record().outcome().error(); }
   value await_resume() {
     consume();
+    loan_.reset();
     auto& v = record().outcome().value();
     if constexpr (std::is_void_v<T>) {
       return;
@@ -298,6 +311,7 @@ class handle_awaiter final : public leaf {
  private:
   child_of<T>& record() const { return handle_access::child(handle_); }
   task_handle<T> handle_;
+  std::unique_ptr<loan> loan_;  // while a job waits, which lends its priority
 };
 
 }  // namespace detail

@@ -1,6 +1,6 @@
 // tandem/wait.hpp: waiting for many: wait, as_completed; with it come task groups, handles and race.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, race.hpp, task.hpp, task_group.hpp, task_handle.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, race.hpp, task.hpp, task_group.hpp, task_handle.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -156,7 +156,9 @@ class wait_awaitable final : public timer_leaf {
       if (c.done()) continue;
       a->child = &c;
       a->compete_for(f);
-      c.waiters.push_back(*a++);
+      c.waiters.push_back(*a);
+      if (f.scope->job) a->loan = lend(f.scope->job, c.job());
+      ++a;
     }
     const clock::time_point due = saturated_sum(l.now(), limit_);
     if (due != clock::time_point::max()) l.add_timer(*this, due);
@@ -184,6 +186,7 @@ class wait_awaitable final : public timer_leaf {
   struct arm final : leaf {
     const char* what() const noexcept override { return "wait"; }
     const child_base* child = nullptr;
+    std::unique_ptr<detail::loan> loan;  // while a job waits, which lends its priority
   };
   void arm_woken(leaf& l) noexcept override {
     l.consume();

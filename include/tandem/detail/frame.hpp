@@ -27,6 +27,7 @@ class frame;
 class holder;
 class leaf;
 class loop;
+class prioritized;
 class root;
 
 /// How a frame ended: it ran to its end (a value or an exception is in its promise), or it was stopped and will never
@@ -42,6 +43,7 @@ struct scope {
   const scope* outer = nullptr;  // whose stop comes down to this one; null for a root and under a shield
   detail::root* root = nullptr;  // of the tree
   clock::time_point deadline = clock::time_point::max();  // the earliest of the time limits around
+  prioritized* job = nullptr;  // of a priority_scheduler, that the frames are part of
   enum : unsigned char { running, stopping, abandoned } state = running;
 
   /// A stop has been asked for here or further out, though it may not have come down yet.

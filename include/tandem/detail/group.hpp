@@ -54,6 +54,7 @@ class group : public stop_target {
     scope_.outer = f.scope;
     scope_.root = f.scope->root;
     scope_.deadline = f.scope->deadline;
+    scope_.job = f.scope->job;
     scope_.state = f.scope->state;
     began_in_ = f.scope->state;
     stops_before_ = scope_.loop->stops();

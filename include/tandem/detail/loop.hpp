@@ -429,21 +429,23 @@ class loop {
   /// Runs a coroutine of this loop now?
   bool is_running() const noexcept { return running_; }
   /// The tree of the coroutine that runs now, or whose frames are being destroyed; null if that tree is ending.
-  root* running_root() const noexcept { return running_ ? running_root_ : nullptr; }
+  root* running_root() const noexcept { return running_scope_ ? running_scope_->root : nullptr; }
+  /// The scope around that coroutine, or one further out under the same shields.
+  const scope* running_scope() const noexcept { return running_scope_; }
   /// The same for what the tree is only told of, such as a failure: also if it is ending.
   root* running_or_ending_root() const noexcept { return ending_root_ ? ending_root_ : running_root(); }
-  /// For who runs, on the stack of whatever runs now, what belongs to another tree: a coroutine that starts, or
-  /// destructors. That tree must not end meanwhile.
-  class in_tree {
+  /// For who runs, on the stack of whatever runs now, what belongs to another scope: a coroutine that starts, or
+  /// destructors. That scope must not end meanwhile.
+  class in_scope {
    public:
-    explicit in_tree(root& r) noexcept;
-    ~in_tree() { loop_.running_root_ = outer_; }
-    in_tree(const in_tree&) = delete;
-    in_tree& operator=(const in_tree&) = delete;
+    explicit in_scope(const scope& s) noexcept : loop_(*s.loop), outer_(std::exchange(loop_.running_scope_, &s)) {}
+    ~in_scope() { loop_.running_scope_ = outer_; }
+    in_scope(const in_scope&) = delete;
+    in_scope& operator=(const in_scope&) = delete;
 
    private:
     loop& loop_;
-    root* outer_;  // which doesn't end before this does: no tree ends but in its turn
+    const scope* outer_;  // which doesn't end before this does
   };
   /// One more than last time.
   std::uint64_t next_number() noexcept { return next_order_++; }
@@ -648,7 +650,7 @@ class loop {
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
   tracer* const tracer_ = tracer::of_this_thread();
-  root* running_root_ = nullptr;
+  const scope* running_scope_ = nullptr;  // null between two turns
   root* ending_root_ = nullptr;  // whose last frame is being destroyed
   root* roots_ = nullptr;
   frame* put_off_ = nullptr;  // the first of those that are to start before anything else
@@ -831,7 +833,7 @@ inline void root::unregister() noexcept {
   *previous_root_ = next_root_;
   if (next_root_) next_root_->previous_root_ = previous_root_;
   previous_root_ = nullptr;
-  if (scope_.loop->running_root_ == this) scope_.loop->running_root_ = nullptr;
+  if (scope_.loop->running_root() == this) scope_.loop->running_scope_ = nullptr;
 }
 
 inline void root::stop(stop_mode m) noexcept {
@@ -873,14 +875,11 @@ inline step root::on_turn() noexcept {
 inline void root::end(frame& body, fate how) noexcept {
   loop& l = *scope_.loop;
   unregister();
-  l.running_root_ = nullptr;  // it may be that of an earlier turn
+  l.running_scope_ = nullptr;
   l.ending_root_ = this;
   ended(body, how);
   l.ending_root_ = nullptr;
 }
-
-inline loop::in_tree::in_tree(root& r) noexcept
-    : loop_(*r.scope().loop), outer_(std::exchange(loop_.running_root_, &r)) {}
 
 // ---- the loop
 // --------------------------------------------------------------------------------------------------------
@@ -1106,14 +1105,14 @@ template <bool Traced>
 inline void loop::drive(step s) noexcept {
   while (s.target) {
     frame& f = *s.target;
-    running_root_ = f.scope->root;
+    running_scope_ = f.scope;
     if (s.how == fate::done && f.scope->state != scope::abandoned) {
       f.waits_for = nullptr;
       if constexpr (Traced) tracer_->resumes(*this, f);
       f.handle().resume();
       if (!f.handle().done()) {
         if constexpr (Traced) tracer_->suspends(*this, f);
-        return;
+        break;
       }
       if constexpr (Traced) tracer_->ends(*this, f, fate::done);
       s = f.owner->child_ended(f, fate::done);
@@ -1123,6 +1122,7 @@ inline void loop::drive(step s) noexcept {
       s = f.owner->child_ended(f, fate::stopped);
     }
   }
+  running_scope_ = nullptr;
 }
 inline void loop::drive(step s) noexcept {
   if (tracer_) return drive_traced(s);
