@@ -797,6 +797,7 @@ TEST_CASE("a job that waits for another lends it its priority, as long as it wai
     co_await scheduler.drain();
     CHECK(d.text == "xx.ll.mm.");
     CHECK(blocker.priority() == 0);
+    CHECK(low.priority() == 9);
   };
   simulate(main());
 }
@@ -981,6 +982,37 @@ TEST_CASE("a job that has waited long gives way only to one that would start bef
     co_await a;
     CHECK(d.text == "xx.acc.bb.a.");
     CHECK(scheduler.stats().gave_way == 2);
+  };
+  simulate(main());
+}
+
+TEST_CASE("an aged job first in line does not hide an urgent one behind it") {
+  auto main = []() -> task<> {
+    diary d;
+    priority_scheduler scheduler{{.ageing = 10ms}};
+    scheduler.submit({.priority = 3}, d.steps('a', 40));
+    scheduler.submit({.priority = 9}, d.work('x', 10ms));
+    co_await sleep_for(205ms);
+    CHECK(scheduler.stats().gave_way == 0);  // to x, which counts as -11 by now
+    scheduler.submit({.priority = 1}, d.work('b', 10ms));
+    co_await scheduler.drain();
+    CHECK(d.text == "axx.bb.a.");
+    CHECK(scheduler.stats().gave_way == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a job that gave way goes on before its equals, whatever their deadlines") {
+  auto main = []() -> task<> {
+    diary d;
+    priority_scheduler scheduler;
+    scheduler.submit({.priority = 3, .deadline = at(1ms)}, d.steps('a', 3));
+    co_await sleep_for(5ms);
+    scheduler.submit({.priority = 3}, d.work('b', 10ms));
+    scheduler.submit({.priority = 3, .deadline = at(10s)}, d.work('c', 10ms));
+    scheduler.submit({.priority = 1}, d.work('d', 1s));
+    co_await scheduler.drain();
+    CHECK(d.text == "add.a.cc.bb.");
   };
   simulate(main());
 }

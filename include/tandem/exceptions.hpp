@@ -114,4 +114,17 @@ inline void exception_group::content::add(const std::exception_ptr& failure) {
   failures.push_back(failure);
 }
 
+namespace detail {
+
+/// `cancelled`, or std::bad_alloc if there is no memory for its text.
+inline std::exception_ptr make_cancelled() noexcept {
+  try {
+    return std::make_exception_ptr(cancelled());
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
+}  // namespace detail
+
 }  // namespace tandem::inline TANDEM_CONFIG

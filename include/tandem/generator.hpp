@@ -363,6 +363,7 @@ class generator_wait : public leaf {
     loop& l = *g.scope->loop;
     g.exit_scope.loop = &l;
     g.exit_scope.root = g.scope->root;
+    g.exit_scope.job = g.scope->job;
     child_->owner = this;
     child_->scope = &g.exit_scope;
     if (!l.start(*child_)) return false;

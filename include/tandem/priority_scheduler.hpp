@@ -109,8 +109,9 @@ class priority_handle : public task_handle<T> {
 /// then overtaken by no job of priority q that was submitted `(p - q + 1) * ageing` or more after it (and without
 /// deadlines, `(p - q) * ageing`), so nothing waits for ever. Without ageing priority is absolute.
 ///
-/// Nothing is pre-empted: a job keeps its slot until it ends or awaits `this_task::checkpoint()`, also while it waits
-/// for something else. A job that waits for a job of the same scheduler lends it its priority, not its slot.
+/// Nothing is pre-empted: a job keeps its slot until it ends, or awaits `this_task::checkpoint()` while one with a
+/// smaller number is in line that comes before it; then it goes on after that, before its equals. It keeps the slot while
+/// it waits for something else. A job that waits for a job of the same scheduler lends it its priority, not its slot.
 ///
 /// A handle gives the job's result, its failure, or `cancelled`; `job_expired` if its deadline passed in line. A
 /// failure that nobody has looked at when the last handle goes is thrown by the next `drain()`, several (the first 64)
@@ -376,10 +377,10 @@ class scheduler_core final : public job_keeper {
   /// A checkpoint of one that runs: true if it waits for its turn.
   bool gives_way(scheduled_job& j, leaf& checkpoint) noexcept {
     if (!is_in_line(j)) {  // it has its slot
-      const priority_level* l = by_urgency_.front();
-      if (!l || l->priority() >= j.level_->priority() || is_paused_ || running_count_ < options_.slots) return false;
+      if (is_paused_ || running_count_ < options_.slots) return false;
       j.since_ = loop_->now() - j.waited_;
-      if (!precedes(*l->first, j)) return false;
+      if (!is_preceded(j)) return false;
+      j.deadline_ = clock::time_point::min();  // it has begun: it goes on before its equals
       ++gave_way_;
       counts_not_as_running(j);
       joins_line(j);
@@ -449,6 +450,17 @@ class scheduler_core final : public job_keeper {
       return apart > 0;
     const clock::duration later = a.since_ - b.since_, lead(apart * ageing);
     return later != lead ? later < lead : a.number_ < b.number_;
+  }
+  /// By one in line whose number is smaller. Linear in the priorities, but only if an aged job is first in line.
+  bool is_preceded(const scheduled_job& j) const noexcept {
+    const priority_level* front = by_urgency_.front();
+    if (!front || !precedes(*front->first, j)) return false;
+    if (front->priority() < j.level_->priority()) return true;
+    for (const auto& [priority, l] : levels_) {
+      if (priority >= j.level_->priority()) break;
+      if (l.first && precedes(*l.first, j)) return true;
+    }
+    return false;
   }
   struct more_urgent {
     const scheduler_core* core;

@@ -70,15 +70,6 @@ struct spawn_signature<void> {
   using type = void(std::exception_ptr);
 };
 
-/// `cancelled`, or std::bad_alloc if there is no memory for its text.
-inline std::exception_ptr make_cancelled() noexcept {
-  try {
-    return std::make_exception_ptr(cancelled());
-  } catch (...) {
-    return std::current_exception();
-  }
-}
-
 /// Takes a stop from a cancellation signal, which may be emitted on another thread, to the tree.
 class stop_request final : public arrival {
  public:

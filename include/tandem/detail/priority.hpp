@@ -110,6 +110,7 @@ inline void prioritized::settle(prioritized& first) noexcept {
 }
 inline void prioritized::repay() noexcept {
   while (!taken_.empty()) taken_.pop_front();
+  settle(*this);
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG::detail
