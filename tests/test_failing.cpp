@@ -42,6 +42,7 @@
 #include <optional>
 #include <stdexcept>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -856,6 +857,138 @@ task<> jobs(crew& c) {
   }
 }
 
+/// A scheduler, and the handles of jobs that it accepted.
+struct office {
+  tandem::priority_scheduler scheduler{{.ageing = 1h}};
+  std::array<tandem::priority_handle<int>, 10> handles;
+  int begun = 0, ended = 0;
+
+  bool all_have_ended() const {
+    memory::spare spare;
+    const tandem::priority_scheduler_stats s = scheduler.stats();
+    bool all = s.running + s.queued == 0 && s.submitted == s.succeeded + s.failed + s.cancelled + s.expired;
+    for (const tandem::priority_stats& p : s.priorities) all = all && p.running + p.queued == 0;
+    for (const auto& h : handles) all = all && (!h || h.done());
+    return all && begun == ended;
+  }
+};
+
+task<int> piece(office& o, int i, counted = counted()) {
+  ++o.begun;
+  const kit::at_exit ends([&] { ++o.ended; });
+  co_await tandem::this_task::checkpoint();
+  co_return co_await worker(i);
+}
+task<int> failing_piece(office& o, counted = counted()) {
+  co_await piece(o, 1);
+  throw failure();
+}
+/// Submits another of its own priority, and one less urgent, to which it lends its own: without memory for that nothing
+/// is lent. It makes room for them, since it keeps its slot.
+task<int> needs_others(office& o, counted = counted()) {
+  ++o.begun;
+  const kit::at_exit ends([&] { ++o.ended; });
+  const int mine = co_await tandem::this_task::priority;
+  o.scheduler.resize(2);
+  auto inherits = o.scheduler.submit(piece, std::ref(o), 1, counted());
+  expect(inherits.done() || inherits.priority() == mine, "a job's job has its priority");
+  auto other = o.scheduler.submit({.priority = 40}, piece, std::ref(o), 2, counted());
+  const int sum = co_await other + co_await inherits;
+  expect(other.priority() == 40 || other.priority() == mine, "what is lent");
+  o.scheduler.resize(1);
+  co_return sum;
+}
+
+/// A submit for which there is no memory changes nothing: no figure, and no handle.
+template <class Function>
+void puts_in_line(office& o, std::size_t i, tandem::priority_job_options options, Function&& function, int argument) {
+  const auto figures = [&] {
+    memory::spare spare;
+    tandem::priority_scheduler_stats s = o.scheduler.stats();
+    return std::array<std::uint64_t, 4>{s.submitted, s.queued, s.running, s.failed};
+  };
+  const auto before = figures();
+  try {
+    if constexpr (std::is_invocable_v<Function, office&, int, counted>)
+      o.handles[i] = o.scheduler.submit(options, function, std::ref(o), argument, counted());
+    else
+      o.handles[i] = o.scheduler.submit(options, function, std::ref(o), counted());
+  } catch (const std::bad_alloc&) {
+    expect(figures() == before && !o.handles[i], "a submit that throws");
+    throw;
+  }
+}
+
+task<> errands(office& o) {
+  auto& h = o.handles;
+  auto& scheduler = o.scheduler;
+  const auto soon = tandem::clock::now() + 1h;
+  puts_in_line(o, 0, {.priority = 3}, piece, 1);
+  puts_in_line(o, 1, {.priority = -1, .deadline = soon}, piece, 2);
+  puts_in_line(o, 2, {.priority = 3, .deadline = soon}, piece, 3);
+  const int before = h[2].priority();
+  try {
+    h[2].reprioritize(17);
+    expect(h[2].priority() == 17, "another priority");
+  } catch (const std::bad_alloc&) {
+    expect(h[2].priority() == before, "no other priority");
+    throw;
+  }
+  for (std::size_t i = 0; i != 3; ++i) expect(co_await h[i] == static_cast<int>(i) + 1, "what a job gives");
+
+  puts_in_line(o, 3, {.priority = 5}, needs_others, 0);
+  expect(co_await h[3] == 3, "what a job gives that waits for others");
+  co_await scheduler.drain();
+
+  puts_in_line(o, 4, {.priority = 6, .deadline = tandem::clock::now() + 1s}, piece, 4);
+  puts_in_line(o, 5, {.priority = 7, .deadline = tandem::clock::now()}, piece, 5);
+  scheduler.pause();
+  co_await tandem::sleep_for(2s);
+  scheduler.resume();
+  for (std::size_t i = 4; i != 6; ++i) {
+    bool refused = false;
+    try {
+      co_await h[i];
+    } catch (const tandem::job_expired&) {
+      refused = true;
+    }
+    expect(refused, "a deadline");
+  }
+
+  for (int i = 0; i != 2; ++i) scheduler.submit({.priority = i}, failing_piece, std::ref(o), counted());
+  bool thrown = false;
+  try {
+    co_await scheduler.drain();
+  } catch (const failure&) {
+    thrown = true;  // one alone, if there is no memory for the group
+  } catch (const tandem::exception_group& group) {
+    if (is_no_memory(std::current_exception())) throw;
+    thrown = group.exceptions().size() == 2;
+  }
+  expect(thrown || co_await tandem::this_task::cancel_requested, "jobs fail that nobody has looked at");
+
+  {
+    tandem::priority_scheduler brief;
+    for (int i = 0; i != 2; ++i) brief.submit({.priority = i}, piece, std::ref(o), 100, counted());
+    co_await tandem::yield();
+  }
+  puts_in_line(o, 6, {.priority = 8}, piece, 100);
+  co_await tandem::yield();
+  puts_in_line(o, 7, {.priority = 1}, piece, 100);  // for which the other leaves its slot
+  co_await tandem::yield();
+  scheduler.cancel();
+  co_await scheduler.drain();
+  for (std::size_t i = 6; i != 8; ++i) {
+    bool stopped = false;
+    try {
+      co_await h[i];
+    } catch (const tandem::cancelled&) {
+      stopped = true;
+    }
+    expect(stopped, "a job is cancelled");
+  }
+}
+
 tandem::generator<int> numbers(int n, counted = counted()) {
   const auto closes = []() -> task<> { co_await tandem::yield(); };
   co_await tandem::on_exit(closes);
@@ -1076,6 +1209,18 @@ TEST_CASE("no memory for jobs: bad_alloc from submit, a handle or drain, and eve
     expect(c.all_have_ended(), "jobs");
   });
 }
+TEST_CASE("no memory for jobs in order: bad_alloc from where they are used, and nothing is half done") {
+  fail_each_allocation([] {
+    office o;
+    try {
+      tandem::simulate(errands(o));
+    } catch (...) {
+      expect(o.all_have_ended(), "errands without memory");
+      throw;
+    }
+    expect(o.all_have_ended(), "errands");
+  });
+}
 TEST_CASE("no memory for generators and streams: bad_alloc from next() or for_each, all closed and joined") {
   fail_part<flows>();
 }
@@ -1255,6 +1400,10 @@ TEST_CASE("stops and teardown at every step while each allocation fails") {
   SECTION("jobs") {
     fail_each_allocation_at_every_step<crew>([](crew& c) { return jobs(c); },
                                              [](crew& c, kit::end) { return c.all_have_ended(); });
+  }
+  SECTION("jobs in order") {
+    fail_each_allocation_at_every_step<office>([](office& o) { return errands(o); },
+                                               [](office& o, kit::end) { return o.all_have_ended(); });
   }
   SECTION("streams") { fail_part_at_every_step<flows>(); }
   SECTION("leases") {

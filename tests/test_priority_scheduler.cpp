@@ -402,6 +402,7 @@ TEST_CASE("a job that is cancelled in line never runs, and gives cancelled; one 
     co_await sleep_for(1s);
     b.cancel();
     CHECK(scheduler.stats().queued == 1);
+    CHECK(scheduler.stats().cancelled == 1);
     CHECK(!b.done());
     co_await yield();
     CHECK(b.done());
@@ -759,6 +760,30 @@ TEST_CASE("the priority reaches whatever a job waits for within itself") {
     scheduler.submit({.priority = 6}, std::ref(everything));
     co_await scheduler.drain();
     CHECK(seen == std::vector<int>(9, 6));
+  };
+  simulate(main());
+}
+
+TEST_CASE("tasks of an as_completed, which may outlive the job that starts them, are not part of it") {
+  auto main = []() -> task<> {
+    priority_scheduler scheduler{{.slots = 3}};
+    std::vector<int> seen;
+    auto submits = [&]() -> task<> {
+      seen.push_back(co_await this_task::priority);
+      seen.push_back(scheduler.submit(yield()).priority());
+      co_await yield();
+      seen.push_back(scheduler.submit(yield()).priority());
+    };
+    auto job = [&]() -> task<> {
+      std::vector<task<>> tasks;
+      tasks.push_back(submits());
+      auto all = tandem::as_completed(std::move(tasks));
+      while (co_await all.next()) {
+      }
+    };
+    scheduler.submit({.priority = 5}, std::ref(job));
+    co_await scheduler.drain();
+    CHECK(seen == std::vector<int>(3, 0));
   };
   simulate(main());
 }

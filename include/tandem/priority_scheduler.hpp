@@ -10,6 +10,7 @@
 #include "task_handle.hpp"
 
 #include "detail/alarm.hpp"
+#include "detail/intrusive_list.hpp"
 #include "detail/jobs.hpp"
 #include "detail/priority.hpp"
 
@@ -110,8 +111,9 @@ class priority_handle : public task_handle<T> {
 /// deadlines, `(p - q) * ageing`), so nothing waits for ever. Without ageing priority is absolute.
 ///
 /// Nothing is pre-empted: a job keeps its slot until it ends, or awaits `this_task::checkpoint()` while one with a
-/// smaller number is in line that comes before it; then it goes on after that, before its equals. It keeps the slot while
-/// it waits for something else. A job that waits for a job of the same scheduler lends it its priority, not its slot.
+/// smaller number is in line that comes before it; then it goes on after that, before its equals. It keeps the slot
+/// while it waits for something else. A job that waits for a job of the same scheduler lends it its priority, not its
+/// slot.
 ///
 /// A handle gives the job's result, its failure, or `cancelled`; `job_expired` if its deadline passed in line. A
 /// failure that nobody has looked at when the last handle goes is thrown by the next `drain()`, several (the first 64)
@@ -258,13 +260,18 @@ class scheduled_job : public any_job, public prioritized {
   bool take_priority(int p) noexcept override;
   void on_alarm() noexcept;
 
+  bool is_older_than(const scheduled_job& o) const noexcept {
+    return since_ != o.since_ ? since_ < o.since_ : number_ < o.number_;
+  }
+  struct arrival : list_node {
+    explicit arrival(scheduled_job& j) noexcept : job(j) {}
+    scheduled_job& job;
+  } arrival_{*this};
   struct by_age : heap_node {
     explicit by_age(scheduled_job& j) noexcept : job(j) {}
     scheduled_job& job;
     struct before {
-      bool operator()(const by_age& a, const by_age& b) const noexcept {
-        return a.job.since_ != b.job.since_ ? a.job.since_ < b.job.since_ : a.job.number_ < b.job.number_;
-      }
+      bool operator()(const by_age& a, const by_age& b) const noexcept { return a.job.is_older_than(b.job); }
     };
   } by_age_{*this};
   struct by_deadline : heap_node {
@@ -294,18 +301,34 @@ struct priority_level : heap_node {
   explicit priority_level(int p) noexcept { stats.priority = p; }
   int priority() const noexcept { return stats.priority; }
 
+  void insert(scheduled_job& j) noexcept {
+    if (arrivals.empty() || arrivals.back().job.is_older_than(j))
+      arrivals.push_back(j.arrival_);
+    else
+      by_age.insert(j.by_age_);
+    if (j.deadline_ != clock::time_point::max()) by_deadline.insert(j.by_deadline_);
+  }
+  void erase(scheduled_job& j) noexcept {
+    if (j.by_age_.linked()) by_age.erase(j.by_age_);
+    j.arrival_.unlink();
+    if (j.by_deadline_.linked()) by_deadline.erase(j.by_deadline_);
+  }
+  scheduled_job* oldest() const noexcept {
+    scheduled_job* a = arrivals.empty() ? nullptr : &arrivals.front().job;
+    scheduled_job* b = by_age.front() ? &by_age.front()->job : nullptr;
+    return !a || (b && b->is_older_than(*a)) ? b : a;
+  }
   /// The one whose turn is next: the earliest deadline, unless another has come `ageing` before it.
   scheduled_job* next(clock::duration ageing) const noexcept {
-    auto* oldest = by_age.front();
+    scheduled_job* o = oldest();
     auto* due = by_deadline.front();
-    if (!oldest) return nullptr;
-    if (!due || (ageing != clock::duration::zero() && due->job.since_ - oldest->job.since_ >= ageing))
-      return &oldest->job;
+    if (!due || (ageing != clock::duration::zero() && due->job.since_ - o->since_ >= ageing)) return o;
     return &due->job;
   }
 
-  leftist_heap<scheduled_job::by_age, scheduled_job::by_age::before> by_age;                 // all
-  leftist_heap<scheduled_job::by_deadline, scheduled_job::by_deadline::before> by_deadline;  // that have one
+  intrusive_list<scheduled_job::arrival> arrivals;                            // those that came in order, as most do,
+  leftist_heap<scheduled_job::by_age, scheduled_job::by_age::before> by_age;  // and the others
+  leftist_heap<scheduled_job::by_deadline, scheduled_job::by_deadline::before> by_deadline;  // those that have one
   scheduled_job* first = nullptr;
   std::uint64_t slots_given = 0;
   priority_stats stats;
@@ -424,8 +447,8 @@ class scheduler_core final : public job_keeper {
     s.priorities.reserve(levels_.size());
     for (const auto& [priority, l] : levels_) {
       s.priorities.push_back(l.stats);
-      if (const auto* oldest = l.by_age.front())
-        if (const std::uint64_t n = starved_by(oldest->job); n > s.priorities.back().starved_by)
+      if (const scheduled_job* oldest = l.oldest())
+        if (const std::uint64_t n = starved_by(*oldest); n > s.priorities.back().starved_by)
           s.priorities.back().starved_by = n;
     }
     return s;
@@ -470,13 +493,11 @@ class scheduler_core final : public job_keeper {
   };
   void insert(scheduled_job& j) noexcept {
     j.others_before_ = slots_given_ - j.level_->slots_given;
-    j.level_->by_age.insert(j.by_age_);
-    if (j.deadline_ != clock::time_point::max()) j.level_->by_deadline.insert(j.by_deadline_);
+    j.level_->insert(j);
     update(*j.level_);
   }
   void remove(scheduled_job& j) noexcept {
-    j.level_->by_age.erase(j.by_age_);
-    if (j.by_deadline_.linked()) j.level_->by_deadline.erase(j.by_deadline_);
+    j.level_->erase(j);
     update(*j.level_);
   }
   void update(priority_level& l) noexcept {

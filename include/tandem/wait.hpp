@@ -286,6 +286,7 @@ class completion_core final : public stop_target, public stray {
   };
   bool may_start() const noexcept { return next_ != tasks_.size() && scope_.state == detail::scope::running; }
   void fill() noexcept {
+    const loop::in_scope of_the_tasks(scope_);
     while (under_way_ < limit_ && may_start()) {
       frame& f = *tasks_[next_].get();
       f.owner = this;

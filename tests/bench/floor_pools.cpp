@@ -1,6 +1,10 @@
-// A resource taken from a list and put back, and an item on its way through generators that cannot wait.
+// A resource taken from a list and put back, an item on its way through generators that cannot wait, and functions from
+// a heap.
 #include "floor.hpp"
 #include "harness.hpp"
+
+#include <cstdint>
+#include <queue>
 
 namespace {
 
@@ -117,6 +121,30 @@ bare::task<> stream(items::state& s) {
   co_return;
 }
 
+struct job {
+  int priority;
+  std::uint32_t number;
+  void (*function)(int&);
+  int* argument;
+  bool operator<(const job& o) const noexcept {  // the greatest is the first
+    return priority != o.priority ? priority > o.priority : number > o.number;
+  }
+};
+void work(int& done) { ++done; }
+template <unsigned Priorities>
+bare::task<> scheduler(items::state& s) {
+  const unsigned n = static_cast<unsigned>(s.range(0));
+  for (auto _ : s) {
+    std::priority_queue<job> jobs;
+    int done = 0;
+    for (unsigned i = 0; i != n; ++i) jobs.push({items::priority(i, Priorities), i, work, &done});
+    for (; !jobs.empty(); jobs.pop()) jobs.top().function(*jobs.top().argument);
+    benchmark::DoNotOptimize(done);
+  }
+  s.SetItemsProcessed(s.iterations() * n);
+  co_return;
+}
+
 template <auto Item>
 void run(items::state& s) {
   bare::run(Item(s));
@@ -127,4 +155,6 @@ void run(items::state& s) {
 void add_pool_items() {
   items::add("lease", run<lease>);
   items::add("stream", run<stream>);
+  items::add("scheduler", run<scheduler<8>>)->Arg(10)->Arg(1'000)->Arg(100'000);
+  items::add("scheduler_distinct", run<scheduler<100'000>>)->Arg(100'000);
 }

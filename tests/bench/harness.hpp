@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 
+#include <cstdint>
 #include <cstdlib>
 
 namespace items {
@@ -29,11 +30,14 @@ inline double heap_in_use() {
   return static_cast<double>(info.uordblks + info.hblkhd);
 }
 
+/// Of job `i`: one of so many, in no order; if there are as many jobs, each has one of its own.
+inline int priority(unsigned i, unsigned priorities) { return static_cast<int>(std::uint64_t(i) * 7'919 % priorities); }
+
 }  // namespace items
 
 /// Those of items.hpp: in floor_items.cpp and tandem_items.cpp.
 void add_shared_items();
 /// Those with two threads: in floor_threads.cpp and tandem_threads.cpp.
 void add_thread_items();
-/// Leases of a pool and items of streams: those of tandem_pools.cpp or floor_pools.cpp.
+/// Leases of a pool, items of streams and jobs of a scheduler: those of tandem_pools.cpp or floor_pools.cpp.
 void add_pool_items();

@@ -50,6 +50,10 @@ ITEMS = [
     Item("queue/64", "the same of capacity 64", "ns", ratio=2.2),
     Item("lease", "resource of a pool borrowed and given back", "ns", note="list"),
     Item("stream", "item through a generator and three operators", "ns", note="generator"),
+    Item("scheduler/10", "job of 8 priorities in line, started, ended, of 10 in line", "ns", note="heap"),
+    Item("scheduler/1000", "the same of 1,000", "ns", note="heap"),
+    Item("scheduler/100000", "the same of 100,000", "ns", note="heap"),
+    Item("scheduler_distinct/100000", "the same of 100,000, each with a priority of its own", "ns", note="heap"),
     Item("across_threads", "100,000 children to another thread's loop, a child", "ns", ratio=3.0, note="threads"),
     Item("across_threads_batched", "the same, 1,000 at a time", "ns", ratio=3.0, note="threads"),
     Item("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", ratio=1.3),
@@ -70,6 +74,8 @@ NOTES = {
                "ends.",
     "list": "The floor takes it from a list and puts it back.",
     "generator": "map, filter and take, each a generator. The floor's cannot wait.",
+    "heap": "All are in line before the first starts. The floor pushes plain functions into a std::priority_queue, and "
+            "calls them.",
     "callback": "The floor here is Asio with plain callbacks.",
     "memory": "Three measures, comparable within themselves only. tandem, floor, Asio: what malloc has in use for each "
               "of 100,000 tasks, its own share included. Python: growth of the resident set by each of 50,000. Go: "
@@ -379,6 +385,8 @@ COUNTED = [
     ("queue/64", 2, 10_000),
     ("lease", 5, 1_000),
     ("stream", 5, 1_000),
+    ("scheduler/10", 100, 10),
+    ("scheduler/1000", 5, 1_000),
     ("due_timer", 2, 1_000),
     ("echo", 2, 1_000),
 ]

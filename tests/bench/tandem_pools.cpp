@@ -1,4 +1,6 @@
-// A resource borrowed and given back, and an item on its way through three operators.
+// A resource borrowed and given back, an item on its way through three operators, and jobs in the order of their
+// priorities.
+#include <tandem/priority_scheduler.hpp>
 #include <tandem/resource_pool.hpp>
 #include <tandem/streams.hpp>
 
@@ -38,6 +40,24 @@ task<> stream(items::state& s) {
   s.SetItemsProcessed(s.iterations() * n);
 }
 
+task<> job(int& done) {
+  ++done;
+  co_return;
+}
+/// All are in line before the first starts.
+template <unsigned Priorities>
+task<> scheduler(items::state& s) {
+  const unsigned n = static_cast<unsigned>(s.range(0));
+  for (auto _ : s) {
+    tandem::priority_scheduler jobs;
+    int done = 0;
+    for (unsigned i = 0; i != n; ++i) jobs.submit({.priority = items::priority(i, Priorities)}, job, std::ref(done));
+    co_await jobs.drain();
+    benchmark::DoNotOptimize(done);
+  }
+  s.SetItemsProcessed(s.iterations() * n);
+}
+
 template <auto Item>
 void run(items::state& s) {
   tandem::run(Item(s));
@@ -48,4 +68,6 @@ void run(items::state& s) {
 void add_pool_items() {
   items::add("lease", run<lease>);
   items::add("stream", run<stream>);
+  items::add("scheduler", run<scheduler<8>>)->Arg(10)->Arg(1'000)->Arg(100'000);
+  items::add("scheduler_distinct", run<scheduler<100'000>>)->Arg(100'000);
 }

@@ -25,6 +25,7 @@
 #include "pools.hpp"
 #include "program.hpp"
 #include "queues.hpp"
+#include "schedules.hpp"
 
 #include TANDEM_ASIO_HEADER(bind_cancellation_slot.hpp)
 #include TANDEM_ASIO_HEADER(cancellation_signal.hpp)
@@ -157,7 +158,8 @@ class world {
   unsigned long sleepers = 0;
   fuzz::queues<counted> queues;
   fuzz::leases<counted> leases;
-  std::deque<roster> rosters;  // of each pool that there was
+  std::deque<roster> rosters;              // of each pool that there was
+  std::deque<fuzz::agenda<item>> agendas;  // of each scheduler
   /// Spawns `n` as a tree. Gives its number.
   std::size_t spawn(const node& n) {
     tree& t = trees_.emplace_back();
@@ -193,6 +195,7 @@ class world {
     check(out == 0 && some.available() == some.capacity() && some.waiting() == 0, "no permit is lost");
     check(!one.is_locked() && one.waiting() == 0, "no lock is lost");
     for (const roster& r : rosters) r.check_over();
+    for (const auto& a : agendas) a.check_over();
   }
 
   // For nodes of the kind `lines`.
@@ -253,7 +256,7 @@ class mark : counted {
     if (failures_.empty()) {
       const bool is_late = code == late && (node_.what == kind::timeout || node_.what == kind::deadline);
       check(!is_late || (world_.now() >= due && some_stopped_), "timed_out is not thrown before its time");
-      const bool of_others = node_.is_a_tree() || node_.has_pool();
+      const bool of_others = node_.is_a_tree() || node_.has_pool() || node_.what == kind::scheduler;
       check(is_late || node_.what == kind::fail || of_others, "a failure comes from where it was thrown");
     } else if (!node_.gives_outcomes() && !node_.is_a_tree()) {
       std::vector<std::uint32_t> thrown = failures_;
@@ -694,6 +697,165 @@ task<std::uint32_t> has_jobs_done(const node& n, world& w, mark& m) {
   co_return code;
 }
 
+using schedule = agenda<item>;
+
+task<item> scheduled(const node& n, world& w, schedule& a, unsigned number, counted = counted());
+
+/// By a coroutine whose priority is `p`.
+void submits(const node& n, world& w, schedule& a, int p) {
+  if (!a.scheduler || a.size() == 16) return;
+  tandem::priority_job_options o;
+  if (a.draws(3) != 0) o.priority = static_cast<int>(a.draws(4)) - 1;
+  long deadline = schedule::never;
+  if (a.draws(3) == 0) {
+    deadline = w.now() + static_cast<long>(a.draws(5));
+    o.deadline = clock::time_point(std::chrono::seconds(deadline));
+  }
+  const unsigned number = a.next(o.priority ? *o.priority : p, deadline);
+  try {
+    auto h = a.scheduler->submit(o, scheduled, std::cref(n), std::ref(w), std::ref(a), number, counted());
+    a.is_accepted(number, std::move(h));
+  } catch (const tandem::priority_scheduler_closed&) {
+    a.is_refused();
+  }
+}
+
+task<> passes_checkpoint(schedule& a, unsigned number) {
+  schedule::at_checkpoint here(a, number, co_await tandem::this_task::cancel_requested);
+  co_await tandem::this_task::checkpoint();
+  here.passes();
+}
+
+task<std::uint32_t> hears(schedule& a, unsigned from, unsigned number) {
+  const schedule::wait here(a, from, number, co_await tandem::this_task::cancel_requested);
+  if (here.h.done()) co_return a.hears(number, code_of(here.h.outcome()));
+  std::uint32_t code;
+  try {
+    const item& i = co_await here.h;
+    code = i.code;
+  } catch (...) {
+    code = code_of(std::current_exception());
+  }
+  co_return a.hears(number, code);
+}
+
+/// What a job does, or nobody's.
+task<std::uint32_t> uses_schedule(const node& n, world& w, schedule& a, unsigned from) {
+  const std::chrono::seconds patience(a.draws(3));
+  const int p = co_await tandem::this_task::priority;
+  if (from != schedule::nobody) a.check_priority(from, p);
+  switch (a.draws(6)) {
+    case 0:
+      co_await tandem::sleep_for(patience);
+      co_return 1;
+    case 1:
+      if (const unsigned i = a.some_handle(); i != schedule::nobody) {
+        if (from != schedule::nobody && a.would_close_a_circle(from, i)) co_return 0;
+        const auto code = co_await tandem::try_timeout(patience, hears(a, from, i));
+        co_return code ? *code : late;
+      }
+      co_return 0;
+    case 2:
+      if (const unsigned i = a.some_handle(); i != schedule::nobody)
+        a.reprioritize(i, static_cast<int>(a.draws(5)) - 2);
+      co_return 2;
+    case 3:
+      if (const unsigned i = a.some_handle(); i != schedule::nobody) a.draws(2) == 0 ? a.cancel(i) : a.drop(i);
+      co_return 3;
+    default:
+      submits(n, w, a, p);
+      co_return 4;
+  }
+}
+
+task<item> scheduled(const node& n, world& w, schedule& a, unsigned number, counted) {
+  schedule::shift here(a, number);
+  std::uint32_t code = n.number;
+  try {
+    for (unsigned steps = 1 + a.draws(4); steps != 0; --steps) {
+      const std::chrono::seconds patience(a.draws(3));
+      switch (a.draws(10)) {
+        case 0:
+        case 1:
+          co_await passes_checkpoint(a, number);
+          break;
+        case 2:
+          co_await tandem::try_timeout(patience, passes_checkpoint(a, number));
+          break;
+        case 3: {
+          schedule::at_checkpoint checkpoint(a, number, co_await tandem::this_task::cancel_requested);
+          auto first = co_await tandem::race(tandem::this_task::checkpoint(), tandem::sleep_for(patience));
+          if (first.index() == 0) checkpoint.passes();
+          break;
+        }
+        case 4:
+          co_await tandem::gather(passes_checkpoint(a, number), passes_checkpoint(a, number));
+          break;
+        case 5:
+          if (a.next_child == n.children.size()) throw failure(of_element + number);
+          code = mix(code, (co_await play(n.children[a.next_child++], w, a.frames_of_tree)).code);
+          break;
+        default:
+          code = mix(code, co_await uses_schedule(n, w, a, number));
+      }
+    }
+    here.ends(how::value, code);
+    co_return item(code);
+  } catch (...) {
+    here.ends(how::failed, code_of(std::current_exception()));
+    throw;
+  }
+}
+
+task<> drains(schedule& a) {
+  std::exception_ptr e;
+  try {
+    co_await a.scheduler->drain();
+  } catch (...) {
+    e = std::current_exception();
+  }
+  a.check_drained();
+  check(a.tells(e ? code_of(e) : 0), "drain throws the failures that nobody has looked at");
+  if (e) std::rethrow_exception(e);
+}
+
+task<std::uint32_t> has_schedule(const node& n, world& w, mark& m) {
+  const bool alone = std::none_of(w.agendas.begin(), w.agendas.end(), [](const auto& a) { return a.has_running(); });
+  schedule& a = w.agendas.emplace_back(n, m.tree().frames_of_tree(), w.closing, alone);
+  struct scheduler : tandem::priority_scheduler {
+    using priority_scheduler::priority_scheduler;
+    ~scheduler() { of->has_gone(); }
+    schedule* of = nullptr;
+  };
+  scheduler s({.slots = n.slots(), .ageing = std::chrono::seconds(n.ageing())});
+  s.of = &a;
+  a.opens(s, n.slots(), n.ageing());
+  const int p = co_await tandem::this_task::priority;
+  for (unsigned i = 0; i != n.children.size(); ++i) submits(n, w, a, p);
+  std::uint32_t code = 0;
+  for (unsigned steps = a.draws(8); steps != 0; --steps) switch (a.draws(8)) {
+      case 0:
+        a.pause();
+        break;
+      case 1:
+        a.resume();
+        break;
+      case 2:
+        a.resize(1 + a.draws(3));
+        break;
+      default:
+        code = mix(code, co_await uses_schedule(n, w, a, schedule::nobody));
+    }
+  const unsigned end = a.draws(5);
+  if (a.draws(2) == 0) a.drop_all();
+  if (end == 0) co_return code;
+  if (end == 1) a.cancel_all();
+  if (end == 2) s.close(), a.is_closed = true;
+  a.resume();
+  co_await drains(a);
+  co_return code;
+}
+
 task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
   mark m(w, n, parent, to_its_end);
   const std::uint32_t v = n.number;
@@ -1103,6 +1265,8 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         check(seen == n.children.size(), "a stream loses and doubles nothing");
         co_return m.returns(mix(v, code));
       }
+      case kind::scheduler:
+        co_return m.returns(mix(v, co_await has_schedule(n, w, m)));
       case kind::lease:
         co_return m.returns(mix(v, (co_await with_lease(n, w, child(0))).code));
     }

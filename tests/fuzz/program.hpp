@@ -80,7 +80,8 @@ namespace fuzz {
   X(pool_crowd, 1, 4)          \
   X(generator, 1, 1)           \
   X(flow, 1, 4)                \
-  X(lease, 1, 1)
+  X(lease, 1, 1)               \
+  X(scheduler, 1, 4)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -139,6 +140,9 @@ struct node {
   enum : unsigned { is_cancelled, is_dropped, is_closed };
   unsigned end_of_pool() const { return a / 36 % 3; }
   bool cancels_last() const { return a / 36 % 2 != 0; }
+  /// Of a scheduler, whose jobs also are the children: the rest is drawn.
+  std::size_t slots() const { return 1 + a / 4 % 3; }
+  long ageing() const { return a / 12 % 4; }
   /// Of `as_completed_some`: after so many the stream is dropped.
   unsigned takes() const { return what == kind::as_completed ? ~0u : 1 + a / 18 % 2; }
   bool races() const {

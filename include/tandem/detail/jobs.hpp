@@ -72,7 +72,7 @@ class any_job : public child_owner, public stray {
   } place_{*this};  // in the line, among those that have begun, or among the doomed
   root* tree_ = nullptr;
   bool follows_tree_ = true;  // a stop of the tree stops it
-  bool is_in_line_ = false, is_running_ = false, has_begun_ = false;
+  bool is_in_line_ = false, is_running_ = false, has_begun_ = false, is_doomed_ = false;
 };
 
 /// `Kind` derives from any_job.
@@ -206,7 +206,7 @@ class job_keeper {
     if (j.is_in_line_) leaves_line(j);
     j.place_.unlink();
     if (std::exchange(j.is_running_, false)) --running_count_;
-    ++(record.has_value() ? succeeded_ : record.failed() ? failed_ : cancelled_);
+    if (!j.is_doomed_) ++(record.has_value() ? succeeded_ : record.failed() ? failed_ : cancelled_);
     has_ended(j);
     if (is_ownerless_ && record.failed_unseen() && !record.is_shared()) {  // no later drain will tell
       j.tree_->stray_failed(record.failure());
@@ -227,10 +227,12 @@ class job_keeper {
     }
     end_use();
   }
-  /// If it has not begun it never will. It is taken out of the line here, and ends in the loop's turn: this may be
-  /// called from anywhere.
+  /// If it has not begun it never will. It is taken out of the line here, and counts as cancelled; it ends in the
+  /// loop's turn, since this may be called from anywhere.
   void doom(any_job& j) noexcept {
     if (!j.is_in_line_ || j.has_begun_) return;
+    j.is_doomed_ = true;
+    ++cancelled_;
     leaves_line(j);
     j.place_.unlink();
     doomed_.push_back(j.place_);

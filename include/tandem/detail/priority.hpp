@@ -49,16 +49,13 @@ class prioritized {
     explicit side(loan& l) noexcept : of(l) {}
     loan& of;
   };
-  struct turn : list_node {
-    explicit turn(prioritized& p) noexcept : of(p) {}
-    prioritized& of;
-  };
   int lowest() const noexcept;
   static void settle(prioritized& first) noexcept;
 
   int own_ = 0, priority_ = 0;
   intrusive_list<side> given_, taken_;
-  turn turn_{*this};  // in `settle`
+  prioritized* next_to_settle_ = nullptr;  // see `settle`
+  bool is_to_settle_ = false;
 };
 
 /// While it lives, one lends its priority to another.
@@ -97,15 +94,19 @@ inline int prioritized::lowest() const noexcept {
 }
 /// Passes on what has changed, however long the chain of those who wait for each other.
 inline void prioritized::settle(prioritized& first) noexcept {
-  intrusive_list<turn> line;
-  line.push_back(first.turn_);
-  while (!line.empty()) {
-    prioritized& next = line.pop_front().of;
+  first.next_to_settle_ = nullptr;
+  for (prioritized* line = &first; line;) {
+    prioritized& next = *line;
+    line = next.next_to_settle_;
+    next.is_to_settle_ = false;
     const int p = next.lowest();
     if (p == next.priority_ || !next.take_priority(p)) continue;
     next.priority_ = p;
-    for (const side* s = next.given_.empty() ? nullptr : &next.given_.front(); s; s = next.given_.next(*s))
-      if (turn& t = s->of.to_.turn_; !t.linked()) line.push_back(t);
+    for (const side* s = next.given_.empty() ? nullptr : &next.given_.front(); s; s = next.given_.next(*s)) {
+      prioritized& to = s->of.to_;
+      if (std::exchange(to.is_to_settle_, true)) continue;
+      to.next_to_settle_ = std::exchange(line, &to);
+    }
   }
 }
 inline void prioritized::repay() noexcept {
