@@ -10,6 +10,7 @@
 #include TANDEM_ASIO_HEADER(strand.hpp)
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -117,6 +118,30 @@ TEST_CASE("so many jobs as there are slots run at a time, and each gives its slo
     CHECK(scheduler.stats().queued == 2);
     co_await scheduler.drain();
     CHECK(d.text == "aba.dd.cb.c.");
+  };
+  simulate(main());
+}
+
+TEST_CASE("who awaits a job goes on before its slot is filled, whatever else ends at that moment") {
+  auto main = []() -> task<> {
+    diary d;
+    priority_scheduler scheduler{{.slots = 2}};
+    scheduler.submit({.priority = 0}, sleep_for(1s));
+    auto second = scheduler.submit({.priority = 0}, sleep_for(1s));
+    auto dropped = scheduler.submit({.priority = 8}, d.work('y', 1s));
+    scheduler.submit({.priority = 9}, d.work('x', 1s));
+    scheduler.submit({.priority = 9}, d.work('v', 1s));
+    auto cancels = [&]() -> task<> {
+      co_await sleep_for(1s);
+      dropped.cancel();
+    };
+    auto waits = [&]() -> task<> {
+      co_await second;
+      scheduler.submit({.priority = 1}, d.work('u', 1s));
+    };
+    co_await tandem::gather(cancels(), waits());
+    co_await scheduler.drain();
+    CHECK(d.text == "uxu.x.vv.");
   };
   simulate(main());
 }
@@ -340,6 +365,50 @@ TEST_CASE("an expired job that nobody looks at is a failure of the next drain") 
   simulate(main());
 }
 
+namespace {
+
+/// Does something when it is destroyed.
+class at_end {
+ public:
+  explicit at_end(std::function<void()> f) : f_(std::move(f)) {}
+  at_end(at_end&& o) noexcept : f_(std::exchange(o.f_, nullptr)) {}
+  ~at_end() {
+    if (f_) f_();
+  }
+
+ private:
+  std::function<void()> f_;
+};
+task<> takes(at_end) { co_await stand_by(); }
+
+}  // namespace
+
+TEST_CASE("the argument of an expired job may cancel or destroy its scheduler, and look at its figures") {
+  for (const char* what : {"cancel", "destroy"}) {
+    auto main = [](std::string how) -> task<> {
+      std::optional<priority_scheduler> scheduler(std::in_place);
+      scheduler->submit({.priority = 0}, sleep_for(1s));
+      std::optional<tandem::priority_scheduler_stats> seen;
+      at_end ends([&] {
+        seen = scheduler->stats();
+        if (how == "cancel")
+          scheduler->cancel();
+        else
+          scheduler.reset();
+      });
+      auto h = scheduler->submit({.priority = 1, .deadline = at(100ms)}, takes, std::move(ends));
+      auto other = scheduler->submit({.priority = 1}, stand_by());
+      const std::string text = co_await thrown_by(h);
+      CHECK(text.find("job_expired") != std::string::npos);
+      const std::string dropped = co_await thrown_by(other);
+      CHECK(dropped.find("cancelled") != std::string::npos);
+      REQUIRE(seen);
+      CHECK(seen->failed == 0);
+    };
+    simulate(main(what));
+  }
+}
+
 // ---- results, failures, ends ---------------------------------------------------------------------------------------
 
 TEST_CASE("a handle gives its job's value or failure, and is a task_handle") {
@@ -356,7 +425,7 @@ TEST_CASE("a handle gives its job's value or failure, and is a task_handle") {
     CHECK(what == "went wrong");
     auto five = co_await std::move(c);
     CHECK(*five == 5);
-    std::vector<task_handle<std::string>> handles(1, a);
+    std::vector<priority_handle<std::string>> handles(1, a);
     auto waited = co_await tandem::wait(handles);
     CHECK(waited.done.size() == 1);
     co_await scheduler.drain();
@@ -764,6 +833,29 @@ TEST_CASE("the priority reaches whatever a job waits for within itself") {
   simulate(main());
 }
 
+TEST_CASE("a child of an outer group that a job spawns is not part of the job, from its first line on") {
+  auto main = []() -> task<> {
+    priority_scheduler scheduler;
+    std::vector<int> seen;
+    auto child = [&]() -> task<> {
+      seen.push_back(scheduler.submit(yield()).priority());
+      co_await yield();
+      seen.push_back(scheduler.submit(yield()).priority());
+    };
+    co_await tandem::with_task_group([&](tandem::task_group& group) -> task<> {
+      auto job = [&]() -> task<> {
+        group.spawn(child());
+        co_return;
+      };
+      auto h = scheduler.submit({.priority = -5}, std::ref(job));
+      co_await h;
+    });
+    co_await scheduler.drain();
+    CHECK(seen == std::vector<int>(2, 0));
+  };
+  simulate(main());
+}
+
 TEST_CASE("tasks of an as_completed, which may outlive the job that starts them, are not part of it") {
   auto main = []() -> task<> {
     priority_scheduler scheduler{{.slots = 3}};
@@ -924,6 +1016,95 @@ TEST_CASE("who waits for a child of a job lends to the job") {
     CHECK(h.priority() == 2);
     co_await scheduler.drain();
     child = {};
+  };
+  simulate(main());
+}
+
+TEST_CASE("jobs that wait for each other in a circle keep no loan of a third when that has ended") {
+  auto main = []() -> task<> {
+    priority_scheduler scheduler{{.slots = 3}};
+    priority_handle<> a, b;
+    task_handle<> child;
+    auto first = [&]() -> task<> {  // whose child works on while it waits
+      co_await tandem::with_task_group([&](tandem::task_group& group) -> task<> {
+        child = group.spawn(sleep_for(1h));
+        co_await yield();
+        co_await b;
+      });
+    };
+    auto second = [&]() -> task<> {
+      co_await sleep_for(1ms);
+      co_await child;
+    };
+    auto third = [&]() -> task<> { co_await tandem::try_timeout(1s, a); };
+    a = scheduler.submit({.priority = 5}, std::ref(first));
+    b = scheduler.submit({.priority = 6}, std::ref(second));
+    co_await sleep_for(10ms);
+    CHECK(a.priority() == 5);
+    CHECK(b.priority() == 5);
+    scheduler.submit({.priority = 1}, std::ref(third));
+    co_await sleep_for(10ms);
+    CHECK(a.priority() == 1);
+    CHECK(b.priority() == 1);
+    co_await sleep_for(2s);
+    CHECK(a.priority() == 5);
+    CHECK(b.priority() == 5);
+    a.reprioritize(8);
+    CHECK(a.priority() == 6);
+    CHECK(b.priority() == 6);
+    b.reprioritize(9);
+    CHECK(a.priority() == 8);
+    CHECK(b.priority() == 8);
+    co_await scheduler.drain();
+    child = {};
+  };
+  simulate(main());
+}
+
+TEST_CASE("a loan ends with the waiting, wherever the awaitable lives on, and with the job that lends") {
+  auto main = []() -> task<> {
+    priority_scheduler scheduler{{.slots = 3}};
+    scheduler.submit({.priority = 0}, stand_by());
+    auto low = scheduler.submit({.priority = 9}, stand_by());
+    auto r = tandem::race(low, sleep_for(1h));
+    auto waits = [](decltype(r)* w) -> task<> { (void)co_await *w; };
+    {
+      auto h = scheduler.submit({.priority = 1}, waits, &r);
+      co_await sleep_for(1s);
+      CHECK(low.priority() == 1);
+      h.cancel();
+      co_await sleep_for(1s);
+    }
+    CHECK(low.priority() == 9);
+    low.reprioritize(20);
+    CHECK(low.priority() == 20);
+    auto loses = [&]() -> task<> {
+      auto arm = tandem::race(low, sleep_for(1s));
+      (void)co_await arm;
+      co_await sleep_for(1s);
+    };
+    scheduler.submit({.priority = 2}, std::ref(loses));
+    co_await sleep_for(500ms);
+    CHECK(low.priority() == 2);
+    co_await sleep_for(1s);
+    CHECK(low.priority() == 20);
+    scheduler.cancel();
+  };
+  simulate(main());
+}
+
+TEST_CASE("thousands may wait for one job, and leave it again") {
+  auto main = []() -> task<> {
+    constexpr int n = 20'000;
+    priority_scheduler scheduler{{.slots = n + 1}};
+    auto shared = scheduler.submit({.priority = 100}, stand_by());
+    auto waits = [](priority_handle<> h) -> task<> { co_await tandem::try_timeout(1s, h); };
+    for (int i = 0; i != n; ++i) scheduler.submit({.priority = 50 + i % 5}, waits, shared);
+    co_await sleep_for(500ms);
+    CHECK(shared.priority() == 50);
+    co_await sleep_for(1s);
+    CHECK(shared.priority() == 100);
+    scheduler.cancel();
   };
   simulate(main());
 }
@@ -1126,6 +1307,66 @@ TEST_CASE("a job that is cancelled while it has given way cleans up and ends") {
   simulate(main());
 }
 
+TEST_CASE("cancel and the destructor end a pause, so that what has given way can clean up") {
+  for (const bool destroys : {false, true}) {
+    auto main = [](bool d) -> task<> {
+      std::optional<priority_scheduler> scheduler(std::in_place);
+      auto inner = []() -> task<> {
+        co_await sleep_for(10ms);
+        co_await this_task::checkpoint();
+      };
+      auto low = [&]() -> task<> { co_await tandem::shield(inner()); };
+      auto h = scheduler->submit({.priority = 5}, low);
+      co_await sleep_for(5ms);
+      scheduler->submit({.priority = 1}, stand_by());
+      co_await sleep_for(10ms);
+      CHECK(scheduler->stats().gave_way == 1);
+      scheduler->pause();
+      if (d)
+        scheduler.reset();
+      else
+        scheduler->cancel();
+      co_await h;
+      CHECK(clock::now() == at(15ms));
+    };
+    simulate(main(destroys));
+  }
+}
+
+TEST_CASE("a job that starts and takes back a slot by cancelling another leaves no more running than there are slots") {
+  auto main = []() -> task<> {
+    diary d;
+    priority_scheduler scheduler{{.slots = 2}};
+    auto cleans = [&]() -> task<> { co_await d.work('z', 50ms); };
+    auto gives_way = [&]() -> task<> {
+      auto steps = [&]() -> task<> {
+        for (;;) {
+          co_await sleep_for(10ms);
+          co_await this_task::checkpoint();
+        }
+      };
+      co_await tandem::finally(steps(), std::ref(cleans));
+    };
+    auto a = scheduler.submit({.priority = 5}, std::ref(gives_way));
+    auto b = scheduler.submit({.priority = 0}, sleep_for(35ms));
+    co_await sleep_for(5ms);
+    auto c = scheduler.submit({.priority = 1}, sleep_for(25ms));
+    auto cancels = [&]() -> task<> {
+      a.cancel();
+      co_await sleep_for(20ms);
+    };
+    scheduler.submit({.priority = 1}, std::ref(cancels));
+    scheduler.submit({.priority = 1}, d.work('x', 1ms));
+    std::size_t most = 0;
+    while (scheduler.stats().running + scheduler.stats().queued != 0) {
+      most = std::max(most, scheduler.stats().running);
+      co_await sleep_for(1ms);
+    }
+    CHECK(most == 2);
+  };
+  simulate(main());
+}
+
 TEST_CASE("one that gave way is raised by whoever waits for it") {
   auto main = []() -> task<> {
     diary d;
@@ -1160,6 +1401,40 @@ TEST_CASE("submit outside a coroutine is refused") {
   priority_scheduler scheduler;
   CHECK_THROWS_WITH(scheduler.submit(stand_by()),
                     "tandem::priority_scheduler::submit: called from outside a coroutine");
+}
+
+TEST_CASE("a scheduler that is closed while an argument is copied refuses the job") {
+  auto main = []() -> task<> {
+    struct closes {
+      explicit closes(priority_scheduler& s) : scheduler(s) {}
+      closes(const closes& o) : scheduler(o.scheduler) { scheduler.close(); }
+      priority_scheduler& scheduler;
+    };
+    priority_scheduler scheduler;
+    auto job = [](const closes&) -> task<> { co_return; };
+    const closes argument(scheduler);
+    CHECK_THROWS_AS(scheduler.submit(job, argument), tandem::priority_scheduler_closed);
+    co_await scheduler.drain();
+    CHECK(scheduler.stats().submitted == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a priority_handle that was given another task says so") {
+  auto main = []() -> task<> {
+    priority_scheduler scheduler;
+    auto h = scheduler.submit(yield());
+    task_handle<>& base = h;
+    auto inside = [&](tandem::task_group& group) -> task<> {
+      base = group.spawn(yield());
+      CHECK_THROWS_AS(h.priority(), std::logic_error);
+      co_return;
+    };
+    co_await tandem::with_task_group(inside);
+    CHECK_THROWS_AS(priority_handle<>().priority(), std::logic_error);
+    co_await scheduler.drain();
+  };
+  simulate(main());
 }
 
 TEST_CASE("a scheduler is of one loop") {

@@ -366,6 +366,7 @@ class generator_wait : public leaf {
     g.exit_scope.job = g.scope->job;
     child_->owner = this;
     child_->scope = &g.exit_scope;
+    const loop::in_scope shielded(g.exit_scope);
     if (!l.start(*child_)) return false;
     child_->destroy();
     child_ = nullptr;

@@ -67,7 +67,8 @@ struct priority_stats {
   std::size_t queued = 0, running = 0;
   std::uint64_t started = 0;
   clock::duration waited{}, longest_wait{};  ///< of those that have started: all their waiting, and the longest
-  /// The slots that went to other priorities while one of these waited: the most for any one, those that wait included.
+  /// The slots that went to other priorities while one of these waited: the most for any one that has been in line, the
+  /// one that waits longest now included.
   std::uint64_t starved_by = 0;
 };
 
@@ -154,7 +155,7 @@ class priority_scheduler {
 
   /// Accepts no more jobs; those it has go on.
   void close() noexcept;
-  /// Closes, drops the jobs in line and stops those that run: their handles get `cancelled`.
+  /// Closes, ends a pause, drops the jobs in line and stops those that run: their handles get `cancelled`.
   void cancel() noexcept;
 
   priority_scheduler_stats stats() const;
@@ -292,7 +293,8 @@ class scheduled_job : public any_job, public prioritized {
       0;  // slots that had gone to other priorities when it joined the line, see `starved_by`
   std::uint64_t starved_by_ = 0;
   std::size_t* counted_in_ = nullptr;  // its level's gauge
-  intrusive_list<leaf> checkpoints_;   // that wait for its turn
+  bool has_expired_ = false;
+  intrusive_list<leaf> checkpoints_;  // that wait for its turn
   alarm<scheduled_job> expiry_{*this};
 };
 
@@ -343,9 +345,12 @@ class scheduler_core final : public job_keeper {
                                   " ns; it must not be negative");
   }
 
+  void check_open() const {
+    if (is_closed()) throw priority_scheduler_closed();
+  }
   /// In a coroutine of the loop: the scope that submits.
   const scope& check_submit() {
-    if (is_closed()) throw priority_scheduler_closed();
+    check_open();
     loop* l = loop::current();
     const scope* around = l ? l->running_scope() : nullptr;
     if (!around) throw std::logic_error("tandem::priority_scheduler::submit: called from outside a coroutine");
@@ -370,7 +375,7 @@ class scheduler_core final : public job_keeper {
   /// Its deadline has passed in line.
   void expire(scheduled_job& j) noexcept {
     leaves_line(j);
-    ++expired_;
+    j.has_expired_ = true;
     refuse(j, [] {
       try {
         return std::make_exception_ptr(job_expired());
@@ -400,7 +405,9 @@ class scheduler_core final : public job_keeper {
   /// A checkpoint of one that runs: true if it waits for its turn.
   bool gives_way(scheduled_job& j, leaf& checkpoint) noexcept {
     if (!is_in_line(j)) {  // it has its slot
-      if (is_paused_ || running_count_ < options_.slots) return false;
+      const priority_level* front = by_urgency_.front();
+      if (!front || is_paused_ || running_count_ < options_.slots) return false;
+      if (options_.ageing == clock::duration::zero() && front->priority() >= j.level_->priority()) return false;
       j.since_ = loop_->now() - j.waited_;
       if (!is_preceded(j)) return false;
       j.deadline_ = clock::time_point::min();  // it has begun: it goes on before its equals
@@ -416,8 +423,9 @@ class scheduler_core final : public job_keeper {
   void checkpoint_left(scheduled_job& j) noexcept {
     if (!j.checkpoints_.empty() || !is_in_line(j)) return;
     leaves_line(j);
-    has_slot(j);
+    j.waited_ = loop_->now() - j.since_;
     counts_as_running(j);
+    count(j, &j.level_->stats.running);
   }
 
   void pause() noexcept { is_paused_ = true; }
@@ -524,9 +532,13 @@ class scheduler_core final : public job_keeper {
   }
   void has_ended(any_job& x) noexcept override {
     auto& j = static_cast<scheduled_job&>(x);
+    if (j.has_expired_) ++expired_;
+    put_turn_off();  // who awaits it goes on before another has its slot
     count(j, nullptr);
     j.repay();
   }
+  /// What cleans up may have to go on.
+  void stops_all() noexcept override { resume(); }
 
   // --- Slots ---
 
@@ -535,7 +547,8 @@ class scheduler_core final : public job_keeper {
     wake_drainers_if_idle();
   }
   void on_turn() noexcept override {
-    for (std::size_t taken = running_count_; taken < options_.slots && !is_paused_; ++taken) {
+    const std::size_t free = options_.slots > running_count_ ? options_.slots - running_count_ : 0;
+    for (std::size_t i = 0; i != free && running_count_ < options_.slots && !is_paused_; ++i) {
       scheduled_job* j = next();
       if (!j) break;
       give_slot(*j);
@@ -561,7 +574,7 @@ class scheduler_core final : public job_keeper {
     }
     priority_stats& s = j.level_->stats;
     ++s.started;
-    s.waited += j.waited_;
+    s.waited = j.waited_ > clock::duration::max() - s.waited ? clock::duration::max() : s.waited + j.waited_;
     if (j.waited_ > s.longest_wait) s.longest_wait = j.waited_;
     run(j);
   }
@@ -609,7 +622,11 @@ inline void scheduled_job::reprioritize(int p) {
 
 template <class T>
 scheduled_job& job_of(const task_handle<T>& h) {
-  return static_cast<scheduled_job&>(*handle_access::child(h).job());
+  child_base& c = handle_access::child(h);
+  auto* j = static_cast<scheduled_job*>(c.job());
+  if (!j || &j->record() != &c)
+    throw std::logic_error("tandem: a priority_handle was given the handle of a task that is no scheduler's job");
+  return *j;
 }
 
 }  // namespace detail
@@ -641,6 +658,7 @@ auto priority_scheduler::submit(priority_job_options options, Function&& functio
   auto* j =
       new typename made::type(*core_, options.name, std::forward<Function>(function), std::forward<Args>(args)...);
   priority_handle<typename made::value_type> handle(detail::handle_access::make<typename made::value_type>(*j));
+  core_->check_open();  // what has been copied may have closed it
   core_->submit(*j, level, options.deadline, around);
   return handle;
 }

@@ -151,7 +151,12 @@ class child_base : public wait_node {
     f.scope = &scope_;
     frame_ = &f;
     ran_ = true;
-    if (scope_.loop->start(f)) end(&f, fate::done);
+    bool has_ended = false;
+    {
+      const detail::loop::in_scope here(scope_);
+      has_ended = scope_.loop->start(f);
+    }
+    if (has_ended) end(&f, fate::done);
   }
   /// `f` is null if it never ran.
   step end(frame* f, fate how) noexcept;
@@ -287,6 +292,14 @@ class handle_awaiter final : public leaf {
   }
   /// For race: what `await_resume` would throw.
   std::exception_ptr failure() const noexcept { return record().outcome().error(); }
+  void leave() noexcept {
+    loan_.reset();
+    leaf::leave();
+  }
+  void stop(stop_mode m) noexcept override {
+    loan_.reset();
+    leaf::stop(m);
+  }
   value await_resume() {
     consume();
     loan_.reset();

@@ -61,6 +61,12 @@ auto wait(std::vector<task_handle<T>> handles, return_when condition = all_compl
 template <class T, class Rep, class Period>
 auto wait(std::vector<task_handle<T>> handles, return_when condition, std::chrono::duration<Rep, Period> limit);
 
+/// The same for handles that are more than a task_handle, such as those of a priority_scheduler.
+template <class Handle, class... Arguments>
+requires(!std::is_same_v<Handle, task_handle<typename Handle::value_type>> &&
+         std::is_convertible_v<Handle, task_handle<typename Handle::value_type>>)
+auto wait(const std::vector<Handle>& handles, Arguments... arguments);
+
 /// One that has ended: which it was among the tasks, counted from 0, and how it ended.
 template <class T>
 struct completed {
@@ -163,6 +169,11 @@ class wait_awaitable final : public timer_leaf {
     const clock::time_point due = saturated_sum(l.now(), limit_);
     if (due != clock::time_point::max()) l.add_timer(*this, due);
     return true;
+  }
+  void stop(stop_mode m) noexcept override {
+    if (!waiting()) return;
+    timer_leaf::stop(m);
+    arms_.reset();
   }
   value_type await_resume() {
     consume();
@@ -379,6 +390,13 @@ auto wait(std::vector<task_handle<T>> handles, return_when condition) {
 template <class T, class Rep, class Period>
 auto wait(std::vector<task_handle<T>> handles, return_when condition, std::chrono::duration<Rep, Period> limit) {
   return detail::wait_awaitable<T>(std::move(handles), condition, detail::checked_duration(limit, "tandem::wait"));
+}
+
+template <class Handle, class... Arguments>
+requires(!std::is_same_v<Handle, task_handle<typename Handle::value_type>> &&
+         std::is_convertible_v<Handle, task_handle<typename Handle::value_type>>)
+auto wait(const std::vector<Handle>& handles, Arguments... arguments) {
+  return wait(std::vector<task_handle<typename Handle::value_type>>(handles.begin(), handles.end()), arguments...);
 }
 
 template <class T>

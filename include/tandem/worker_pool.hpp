@@ -300,6 +300,7 @@ auto worker_pool::try_submit(job_options options, Function&& function, Args&&...
   auto* j =
       new typename made::type(*core_, options.name, std::forward<Function>(function), std::forward<Args>(args)...);
   auto handle = detail::handle_access::make<typename made::value_type>(*j);
+  core_->check_open();  // what has been copied may have closed it
   core_->accept(*j, *around);
   return handle;
 }

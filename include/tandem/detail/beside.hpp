@@ -136,7 +136,6 @@ inline void any_beside::begin(frame& f, frame& around) noexcept {
   owner_->none_left_.reset();
   tree_->adopt(*this);
   if (around.scope->stop_asked()) r.stop(stop_mode::ask);  // it stops where it first waits
-  const loop::in_scope of_the_task(r.own_scope());
   r.start(f);
 }
 inline step any_beside::child_done(child_base& r) noexcept {

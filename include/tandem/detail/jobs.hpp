@@ -62,7 +62,7 @@ class any_job : public child_owner, public stray {
   void record_goes() noexcept;
 
   job_keeper* keeper_;
-  clock::time_point since_{};  // when it got its place in line, then when it started
+  clock::time_point since_{};  // when it got its place in line, until whoever keeps it says otherwise
 
  private:
   friend job_keeper;
@@ -77,11 +77,11 @@ class any_job : public child_owner, public stray {
 
 /// `Kind` derives from any_job.
 template <class Kind, class T, class Function, class... Args>
-class job final : public child_of<T>, public Kind {
+class job final : public Kind, public child_of<T> {
  public:
   template <class Keeper, class F, class... A>
   job(Keeper& k, std::string_view name, F&& f, A&&... args)
-      : child_of<T>(static_cast<child_owner&>(*this), name), Kind(k) {
+      : Kind(k), child_of<T>(static_cast<child_owner&>(*this), name) {
     call_.emplace(std::forward<F>(f), std::forward<A>(args)...);
   }
 
@@ -276,6 +276,7 @@ class job_keeper {
     --queued_;
   }
   virtual void has_ended(any_job&) noexcept {}
+  virtual void stops_all() noexcept {}
   virtual void has_closed() noexcept {}
 
   void note_queued() noexcept {
@@ -285,9 +286,14 @@ class job_keeper {
   void take_turn() noexcept {
     if (!turn_.linked() && loop_) turn_.take(*loop_);
   }
+  /// If it is to be called: after whatever is ready now.
+  void put_turn_off() noexcept {
+    if (!turn_.linked()) return;
+    turn_.unlink();
+    take_turn();
+  }
   bool has_begun(const any_job& j) const noexcept { return j.has_begun_; }
   bool is_in_line(const any_job& j) const noexcept { return j.is_in_line_; }
-  bool is_running(const any_job& j) const noexcept { return j.is_running_; }
   any_job* first_in_line() const noexcept { return line_.empty() ? nullptr : &line_.front().job; }
 
   /// Takes it out of the line. It is one of those that run now.
@@ -318,6 +324,7 @@ class job_keeper {
   }
   /// It has been taken out of the line, and fails with `e` instead of running.
   void refuse(any_job& j, std::exception_ptr e) noexcept {
+    j.place_.unlink();
     j.refuse(std::move(e));
     j.record().end(nullptr, fate::done);
   }
@@ -361,6 +368,7 @@ class job_keeper {
     while (!doomed_.empty()) doomed_.front().job.record().end(nullptr, fate::stopped);
   }
   void stop_all() noexcept {
+    stops_all();
     if (!loop_ || (line_.empty() && begun_.empty())) return;
     loop_->ask([this]() noexcept {
       while (!line_.empty()) line_.front().job.record().stop(stop_mode::ask);
