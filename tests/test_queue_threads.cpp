@@ -247,7 +247,8 @@ TEST_CASE("real_ nobody gets between the items of a push_range, on any thread") 
     int all = 0;
     auto pops = [&]() -> task<> {
       std::pair<int, int> before{0, -1};
-      for (; const auto one = co_await q.pop(); ++all) {
+      while (const auto one = co_await q.pop()) {
+        ++all;
         if (one->number() % length != 0) together = together && before == std::pair(one->producer(), one->number() - 1);
         before = {one->producer(), one->number()};
       }
