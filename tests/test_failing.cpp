@@ -797,7 +797,8 @@ task<> jobs(crew& c) {
     h[i] = co_await c.pool.submit(job, std::ref(c), static_cast<int>(i) + 1, counted());
   {
     const auto none = c.pool.try_submit(job, std::ref(c), 4, counted());
-    expect(!none || c.pool.stats().failed != 0, "no place is left, unless a job has no memory to begin");
+    expect(!none || none.done() || c.pool.stats().failed != 0,
+           "no place is left, unless a job has no memory to begin, or none will begin any more");
   }
   for (std::size_t i = 0; i != 3; ++i) expect(co_await h[i] == static_cast<int>(i) + 1, "what a job gives");
   h[3] = c.pool.try_submit(job, std::ref(c), 4, counted());

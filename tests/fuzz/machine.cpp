@@ -634,8 +634,8 @@ task<> crowds_pool(const node& n, world& w, mark& m, roster& r, tandem::worker_p
       } else if (way == 1) {
         h = pool.try_submit(as_job(r, number, std::move(t)));
       } else {
-        auto first = co_await tandem::race(pool.submit(as_job, std::ref(r), number, std::move(t)),
-                                           tandem::sleep_for(patience));
+        auto first =
+            co_await tandem::race(pool.submit(as_job, std::ref(r), number, std::move(t)), tandem::sleep_for(patience));
         if (first.index() == 0) h = std::move(first.get<0>());
       }
     } catch (const tandem::worker_pool_closed&) {
@@ -727,11 +727,13 @@ task<> passes_checkpoint(schedule& a, unsigned number) {
 }
 
 task<std::uint32_t> hears(schedule& a, unsigned from, unsigned number) {
-  const schedule::wait here(a, from, number, co_await tandem::this_task::cancel_requested);
+  schedule::wait here(a, from, number, co_await tandem::this_task::cancel_requested);
   if (here.h.done()) co_return a.hears(number, code_of(here.h.outcome()));
+  auto answer = here.h.make_awaiter();
+  here.at(answer);
   std::uint32_t code;
   try {
-    const item& i = co_await here.h;
+    const item& i = co_await answer;
     code = i.code;
   } catch (...) {
     code = code_of(std::current_exception());

@@ -163,27 +163,31 @@ class agenda {
     wait(agenda& a, unsigned from, unsigned to, bool stop_asked) : h(a.jobs_[to].h), agenda_(a), to_(to) {
       ++a.jobs_[to].holders;
       if (from == nobody || stop_asked) return;
-      a.loans_.push_back({from, to});
+      a.loans_.push_back(this);
       lends_ = from;
     }
     wait(const wait&) = delete;
     ~wait() {
       --agenda_.jobs_[to_].holders;
-      if (lends_ == nobody) return;
-      auto& all = agenda_.loans_;
-      all.erase(std::find(all.begin(), all.end(), std::pair(lends_, to_)));
+      if (lends_ != nobody) std::erase(agenda_.loans_, this);
     }
+    /// The awaiter: it lends while it waits.
+    void at(const tandem::detail::leaf& l) noexcept { at_ = &l; }
+    bool lends() const noexcept { return at_ && at_->waiting(); }
+    unsigned from() const noexcept { return lends_; }
+    unsigned to() const noexcept { return to_; }
     const handle h;
 
    private:
     agenda& agenda_;
     unsigned to_, lends_ = nobody;
+    const tandem::detail::leaf* at_ = nullptr;
   };
   /// Would they wait for each other?
   bool would_close_a_circle(unsigned from, unsigned to) const {
     if (from == to) return true;
-    for (const auto& [a, b] : loans_)
-      if (a == to && would_close_a_circle(from, b)) return true;
+    for (const wait* w : loans_)
+      if (w->from() == to && would_close_a_circle(from, w->to())) return true;
     return false;
   }
   /// One of which there is a handle, if the dice find one.
@@ -343,8 +347,8 @@ class agenda {
 
   int priority(unsigned number) const {
     int p = jobs_[number].own;
-    for (const auto& [from, to] : loans_)
-      if (to == number && !jobs_[from].over) p = std::min(p, priority(from));
+    for (const wait* w : loans_)
+      if (w->to() == number && w->lends() && !jobs_[w->from()].over) p = std::min(p, priority(w->from()));
     return p;
   }
 
@@ -430,7 +434,7 @@ class agenda {
   }
 
   std::vector<job> jobs_;
-  std::vector<std::pair<unsigned, unsigned>> loans_;  // who waits for whom
+  std::vector<const wait*> loans_;
   const bool& closing_;
   bool is_exact_;
   bool some_left_ = false;  // their checkpoints, without a slot
