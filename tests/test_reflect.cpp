@@ -462,3 +462,59 @@ TEST_CASE("what tandem takes as options can be looked at") {
   CHECK(describe(tandem::simulation_options{.seed = 7, .start = tandem::clock::time_point(1h)}) ==
         "{seed = 7, start = 1h}");
 }
+
+// ---- keys ----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct stop {
+  std::string name;
+  std::optional<point> at;
+};
+struct route {
+  int line;
+  std::vector<stop> stops;
+  std::pair<std::chrono::minutes, double> every;
+  std::filesystem::path map;
+};
+
+}  // namespace
+
+TEST_CASE("plain structs are keys by their fields, however deep") {
+  const route a{7, {{"harbour", point{1, 2}}, {"hill", std::nullopt}}, {10min, 2.5}, "maps/7"};
+  const tandem::reflected_hash hash;
+  const tandem::reflected_equal equal;
+  const std::vector<route> others{{8, a.stops, a.every, a.map},
+                                  {7, {a.stops[0]}, a.every, a.map},
+                                  {7, {a.stops[0], {"hill", point{0, 0}}}, a.every, a.map},
+                                  {7, {{"harbor", point{1, 2}}, a.stops[1]}, a.every, a.map},
+                                  {7, {a.stops[1], a.stops[0]}, a.every, a.map},
+                                  {7, a.stops, {11min, 2.5}, a.map},
+                                  {7, a.stops, {10min, 2.25}, a.map},
+                                  {7, a.stops, a.every, "maps/8"}};
+  const route copy = a;
+  CHECK(equal(a, copy));
+  CHECK(hash(a) == hash(copy));
+  for (const route& o : others) {
+    CHECK(!equal(a, o));
+    CHECK(hash(a) != hash(o));
+  }
+  std::unordered_map<route, int, tandem::reflected_hash, tandem::reflected_equal> passengers;
+  passengers[a] = 5;
+  passengers[others[0]] = 6;
+  ++passengers[copy];
+  CHECK(passengers.size() == 2);
+  CHECK(passengers[a] == 6);
+}
+
+TEST_CASE("hashes of small structs are spread, and zero and minus zero are one") {
+  std::set<std::size_t> seen;
+  for (int x = 0; x != 100; ++x)
+    for (int y = 0; y != 100; ++y) seen.insert(tandem::reflected_hash()(point{x, y}));
+  CHECK(seen.size() == 10'000);
+  struct weight {
+    double kilos;
+  };
+  CHECK(tandem::reflected_equal()(weight{0.0}, weight{-0.0}));
+  CHECK(tandem::reflected_hash()(weight{0.0}) == tandem::reflected_hash()(weight{-0.0}));
+}

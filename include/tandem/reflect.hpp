@@ -1,4 +1,5 @@
-// tandem/reflect.hpp: plain structs by the names of their fields: describe, reflected, field_names, for_each_field.
+// tandem/reflect.hpp: plain structs by their fields: describe, reflected, field_names, for_each_field, and to make keys of
+// them reflected_hash and reflected_equal.
 // Included by itself: tandem.hpp leaves it out, because it needs Boost, which the rest of tandem does not.
 // Version 0.1.0. Needs C++20, Asio 1.22.1 or later, and Boost.PFR of Boost 1.81 or later (Debian 12: libboost1.81-dev).
 // needs: asio.hpp
@@ -16,6 +17,7 @@
 #include <boost/version.hpp>
 #endif
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <chrono>
@@ -23,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <functional>  // std::hash
 #include <iterator>
 #include <limits>
 #include <locale>
@@ -86,6 +89,23 @@ inline constexpr auto field_names = detail::names_of_fields<T>(std::make_index_s
 /// Calls `f(name, field)` for each field in order, with a `std::string_view` and a constant reference.
 template <class T, class F>
 void for_each_field(const T& value, F&& f);
+
+/// Hashes a plain struct by its fields, so that it can be a key: `lru_cache<route, timetable, reflected_hash,
+/// reflected_equal>`, `std::unordered_map<route, int, reflected_hash, reflected_equal>`.
+///
+/// A field may be what std::hash takes, a duration or a point in time, an optional, a range in its order (no unordered
+/// container), a pair, a tuple, and a plain struct again. Anything else does not compile. What `reflected_equal` finds
+/// equal has the same hash. Not the same from one program to another.
+struct reflected_hash {
+  template <class T>
+  std::size_t operator()(const T& value) const;
+};
+
+/// Compares plain structs field by field; optionals, ranges, pairs and tuples element by element; anything else by `==`.
+struct reflected_equal {
+  template <class T>
+  bool operator()(const T& a, const T& b) const;
+};
 
 // ---- implementation ------------------------------------------------------------------------------------------------
 
@@ -557,7 +577,87 @@ void append(std::string& out, const T& value) {
   }
 }
 
+// Keys.
+
+template <class T>
+concept hashable = requires(const T& value) {
+  { std::hash<T>()(value) } -> std::convertible_to<std::size_t>;
+};
+template <class T>
+concept in_no_order = requires { typename T::hasher; };
+
+inline void mix_in(std::size_t& hash, std::size_t part) noexcept {
+  const std::uint64_t x = (std::uint64_t(hash) ^ part) * 0x9e3779b97f4a7c15u;
+  hash = static_cast<std::size_t>(x ^ (x >> 32));
+}
+template <class T>
+void hash_into(std::size_t& hash, const T& value) {
+  if constexpr (is_duration<T>) {
+    detail::hash_into(hash, value.count());
+  } else if constexpr (is_time_point<T>) {
+    detail::hash_into(hash, value.time_since_epoch());
+  } else if constexpr (is_optional<T>) {
+    mix_in(hash, value.has_value());
+    if (value) detail::hash_into(hash, *value);
+  } else if constexpr (hashable<T>) {
+    mix_in(hash, std::hash<T>()(value));
+  } else if constexpr (range<T> && !in_no_order<T>) {
+    std::size_t n = 0;
+    for (const auto& element : value) {
+      detail::hash_into(hash, element);
+      ++n;
+    }
+    mix_in(hash, n);
+  } else if constexpr (tuple_like<T>) {
+    std::apply([&](const auto&... elements) { (detail::hash_into(hash, elements), ...); }, value);
+  } else if constexpr (plain_struct<T>) {
+    tandem::for_each_field(value, [&](std::string_view, const auto& field) { detail::hash_into(hash, field); });
+  } else {
+    static_assert(!std::is_same_v<T, T>,
+                  "this type cannot be hashed: give it a std::hash, or make it a plain struct (an aggregate) of fields "
+                  "that have one");
+  }
+}
+
+template <class T>
+bool same(const T& a, const T& b);
+template <class T, std::size_t... I>
+bool same_elements(const T& a, const T& b, std::index_sequence<I...>) {
+  return (detail::same(std::get<I>(a), std::get<I>(b)) && ...);
+}
+template <class T, std::size_t... I>
+bool same_fields(const T& a, const T& b, std::index_sequence<I...>) {
+  return (detail::same(detail::get_field<I, sizeof...(I)>(a), detail::get_field<I, sizeof...(I)>(b)) && ...);
+}
+template <class T>
+bool same(const T& a, const T& b) {
+  if constexpr (hashable<T>)
+    return a == b;
+  else if constexpr (is_optional<T>)
+    return a.has_value() == b.has_value() && (!a || detail::same(*a, *b));
+  else if constexpr (range<T> && !in_no_order<T>)
+    return std::equal(std::begin(a), std::end(a), std::begin(b), std::end(b),
+                      [](const auto& x, const auto& y) { return detail::same(x, y); });
+  else if constexpr (tuple_like<T>)
+    return detail::same_elements(a, b, std::make_index_sequence<std::tuple_size_v<T>>());
+  else if constexpr (plain_struct<T>)
+    return detail::same_fields(a, b, std::make_index_sequence<detail::field_count<T>>());
+  else
+    return a == b;
+}
+
 }  // namespace detail
+
+template <class T>
+std::size_t reflected_hash::operator()(const T& value) const {
+  std::size_t hash = 0;
+  detail::hash_into(hash, value);
+  return hash;
+}
+template <class T>
+bool reflected_equal::operator()(const T& a, const T& b) const {
+  return detail::same(a, b);
+}
 
 template <class T, class F>
 void for_each_field(const T& value, F&& f) {
