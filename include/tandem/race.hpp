@@ -345,6 +345,7 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
         if (a.body.await_ready()) return decide(J);
         if (stop_came() || f.scope->state != detail::scope::running) return;
         if (!a.body.suspend(f)) return decide(J);
+        if (a.body.granted()) return a.body.unlink(), decide(J);  // by itself: refused for want of memory
         leaf_waits(a.body);
       } catch (...) {
         fail(J, std::current_exception());

@@ -565,7 +565,7 @@ class model {
     } else if (mine.end == how::value && mine.at <= first && (n.cancels() || cancels_handle)) {
       if (mine.at == first) out.exact = false;
       for (std::size_t i = 0; i != body; ++i)
-        if (!waits || !done_[i]) crew.stop(i, mine.at, !mine.waited);
+        if (!waits || i >= done_.size() || !done_[i]) crew.stop(i, mine.at, !mine.waited);
     }
     crew.heed_failures();
     if (!waits) mine = crew.runs[body].r;
