@@ -1,6 +1,7 @@
 #include <tandem/priority_scheduler.hpp>
 
 #include <tandem/cancel.hpp>
+#include <tandem/generator.hpp>
 #include <tandem/run.hpp>
 #include <tandem/wait.hpp>
 
@@ -638,6 +639,31 @@ TEST_CASE("jobs that were submitted under a shield are not stopped with the tree
     CHECK(d.text == "aa.");
     CHECK(scheduler.stats().succeeded == 1);
   }
+}
+
+TEST_CASE("what the clean-up of a generator submits is not stopped with the tree, from its first line on") {
+  auto main = []() -> task<> {
+    priority_scheduler scheduler;
+    const auto executor = co_await this_task::executor;
+    asio::cancellation_signal stop;
+    auto cleans = [&]() -> task<> {
+      scheduler.submit(yield());
+      co_return;
+    };
+    auto numbers = [&]() -> tandem::generator<int> {
+      co_await tandem::on_exit(std::ref(cleans));
+      for (;;) co_yield 1;
+    };
+    auto waits = [](int) -> task<> { co_await stand_by(); };
+    auto consumes = [&]() -> task<> { co_await tandem::for_each(numbers(), waits); };
+    tandem::spawn(executor, consumes(), asio::bind_cancellation_slot(stop.slot(), asio::detached));
+    co_await sleep_for(1s);
+    stop.emit(asio::cancellation_type::terminal);
+    co_await sleep_for(1s);
+    CHECK(scheduler.stats().submitted == 1);
+    CHECK(scheduler.stats().succeeded == 1);
+  };
+  simulate(main());
 }
 
 TEST_CASE("a scheduler may go before its context, and after it") {
