@@ -652,10 +652,13 @@ TEST_CASE("what the clean-up of a generator submits is not stopped with the tree
     };
     auto numbers = [&]() -> tandem::generator<int> {
       co_await tandem::on_exit(std::ref(cleans));
-      for (;;) co_yield 1;
+      co_await stand_by();
+      co_yield 1;
     };
-    auto waits = [](int) -> task<> { co_await stand_by(); };
-    auto consumes = [&]() -> task<> { co_await tandem::for_each(numbers(), waits); };
+    auto consumes = [&]() -> task<> {
+      auto g = numbers();
+      co_await g.next();
+    };
     tandem::spawn(executor, consumes(), asio::bind_cancellation_slot(stop.slot(), asio::detached));
     co_await sleep_for(1s);
     stop.emit(asio::cancellation_type::terminal);
