@@ -6,6 +6,7 @@
 
 #include "kit/kit.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -128,6 +129,30 @@ TEST_CASE("a refresh that fails leaves the old result, and overrules nothing tha
     fetch.erase(1);
     co_await sleep_for(2s);
     CHECK(fetch.stats().size == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("who comes when the old result has gone waits for the refresh that is under way") {
+  auto main = []() -> task<> {
+    int calls = 0, at_once = 0, most = 0;
+    auto load = [&](int) -> task<int> {
+      most = std::max(most, ++at_once);
+      const int v = ++calls;
+      co_await sleep_for(8s);
+      --at_once;
+      co_return v;
+    };
+    const auto fetch = cached(load, {.ttl = 10s, .refresh_ahead = 5s});
+    int v = co_await fetch(1);
+    co_await sleep_for(6s);  // 4 s left
+    v = co_await fetch(1);
+    CHECK(v == 1);
+    co_await sleep_for(5s);
+    v = co_await fetch(1);
+    CHECK(v == 2);
+    CHECK(clock::now() == at(22s));
+    CHECK(most == 1);
   };
   simulate(main());
 }

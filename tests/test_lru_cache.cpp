@@ -39,6 +39,12 @@ namespace this_task = tandem::this_task;
 
 namespace {
 
+/// g++ 12 cannot have braces in a co_await.
+template <class... I>
+std::vector<int> ints(I... i) {
+  return {i...};
+}
+
 /// A slow source that counts how often it is asked.
 struct source {
   int loads = 0;
@@ -303,6 +309,33 @@ TEST_CASE("a loader that gets the key that it loads is told, not hung") {
   simulate(main());
 }
 
+TEMPLATE_TEST_CASE("bulk loads that wait for themselves, or for each other, are told, not hung", "",
+                   (lru_cache<int, int>), (concurrent_lru_cache<int, int>)) {
+  auto main = []() -> task<> {
+    TestType cache{{.capacity = 10}};
+    auto seven = [](int) { return kit::after(1ms, 7); };
+    auto gets_its_own = [&](std::vector<int> keys) -> task<std::vector<int>> {
+      co_await yield();
+      co_return std::vector<int>(keys.size(), co_await cache.get(keys.back(), seven));
+    };
+    std::string text = co_await thrown_by(cache.get_many(ints(1, 2, 3), gets_its_own));
+    CHECK(text.find("a load waits for itself") != std::string::npos);
+
+    auto many = [](std::vector<int> keys) { return kit::after(1ms, keys); };
+    auto gets_the_other = [&](std::vector<int> keys) -> task<std::vector<int>> {
+      co_await sleep_for(1ms);
+      co_return co_await cache.get_many(ints(10 - keys[0]), many);
+    };
+    auto asks = [&](int key) -> task<std::string> {
+      co_return co_await thrown_by(cache.get_many(ints(key), gets_the_other));
+    };
+    const auto texts = co_await tandem::gather(asks(4), asks(6));
+    CHECK(std::get<0>(texts).find("a load waits for itself") != std::string::npos);
+    CHECK(std::get<1>(texts).find("a load waits for itself") != std::string::npos);
+  };
+  simulate(main());
+}
+
 TEST_CASE("loads may get other keys of their cache, as deep as it takes") {
   auto main = []() -> task<> {
     lru_cache<int, std::uint64_t> cache{{.capacity = 100'000}};
@@ -363,6 +396,68 @@ TEST_CASE("get_many loads what is missing in one go, in the order of the keys, e
     auto few = [](std::vector<int>) -> task<std::vector<std::string>> { co_return std::vector<std::string>(); };
     const std::string text = co_await thrown_by(cache.get_many(std::vector<int>(2, 9), few));
     CHECK(text == "tandem::lru_cache::get_many: the loader gave 0 values for 1 keys");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a bulk loader and its captures stay until what it returned has cleaned up") {
+  auto main = []() -> task<> {
+    std::string seen;
+    {
+      lru_cache<int, int> cache{{.capacity = 10}};
+      const auto text = std::make_shared<std::string>("here");
+      auto load = [text, &seen](std::vector<int> keys) -> task<std::vector<int>> {
+        const auto clean_up = [&]() -> task<> {
+          co_await sleep_for(10ms);
+          seen += *text;
+        };
+        co_await tandem::finally(sleep_for(1h), clean_up);
+        co_return keys;
+      };
+      const auto in_time = co_await tandem::try_timeout(1ms, cache.get_many(ints(1, 2), load));
+      CHECK(!in_time);
+    }
+    co_await sleep_for(20ms);
+    CHECK(seen == "here");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a bulk loader that fails at once is called once, whatever the schedule, and that is one failure") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10}};
+    int calls = 0;
+    auto load = [&](std::vector<int>) -> task<std::vector<int>> {
+      ++calls;
+      throw std::runtime_error("no");
+      co_return {};
+    };
+    const std::string text = co_await thrown_by(cache.get_many(ints(1, 2, 3, 4), load));
+    CHECK(calls <= 1);
+    CHECK(text == "no");
+    CHECK(cache.stats().loading == 0);
+  };
+  for (std::uint64_t seed = 1; seed != 100; ++seed) simulate(main(), {.seed = seed});
+}
+
+TEST_CASE("a cache that goes is one failure for who waits for many keys") {
+  auto main = []() -> task<> {
+    auto cache = std::make_unique<lru_cache<int, int>>(tandem::lru_cache_options<int, int>{.capacity = 10});
+    auto load = [](std::vector<int> keys) { return kit::after(1h, keys); };
+    bool cancelled = false;
+    auto asks = [&]() -> task<> {
+      try {
+        co_await cache->get_many(ints(1, 2, 3), load);
+      } catch (const tandem::cancelled&) {
+        cancelled = true;
+      }
+    };
+    auto drops = [&]() -> task<> {
+      co_await sleep_for(1ms);
+      cache.reset();
+    };
+    co_await tandem::gather(asks(), drops());
+    CHECK(cancelled);
   };
   simulate(main());
 }
@@ -583,6 +678,227 @@ TEST_CASE("the time to live of each entry can be computed from it") {
   simulate(main());
 }
 
+// ---- refresh -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("a refresh keeps the old value until the new one comes, and for good if it fails") {
+  auto main = []() -> task<> {
+    int version = 0;
+    lru_cache<int, int> cache{{.capacity = 10, .ttl = 60s}};
+    auto load = [&](int) -> task<int> {
+      const int v = ++version;
+      co_await sleep_for(1s);
+      if (v == 3) throw std::runtime_error("no");
+      co_return v;
+    };
+    int v = co_await cache.get(1, load);
+    cache.refresh(1, load);
+    cache.refresh(1, load);  // one is under way
+    v = co_await cache.get(1, load);
+    CHECK(v == 1);
+    co_await sleep_for(2s);
+    CHECK(*cache.find(1) == 2);
+    CHECK(cache.expires_at(1) == at(62s));
+    cache.refresh(1, load);
+    co_await sleep_for(2s);
+    CHECK(*cache.find(1) == 2);
+    CHECK(cache.stats().load_failures == 1);
+    cache.refresh(2, load);  // of what is not there
+    v = co_await cache.get(2, load);
+    CHECK(v == 4);
+    CHECK(version == 4);
+  };
+  simulate(main());
+}
+
+TEST_CASE("who comes when the old value has gone waits for the refresh; put and erase win over it") {
+  auto main = []() -> task<> {
+    int version = 0;
+    lru_cache<int, int> cache{{.capacity = 10, .ttl = 60s}};
+    auto load = [&](int) -> task<int> {
+      const int v = ++version;
+      co_await sleep_for(10s);
+      co_return v;
+    };
+    int v = co_await cache.get(1, load);
+    co_await sleep_for(55s);
+    cache.refresh(1, load);
+    co_await sleep_for(6s);
+    CHECK(!cache.find(1));
+    v = co_await cache.get(1, load);
+    CHECK(v == 2);
+    CHECK(clock::now() == at(75s));
+    cache.refresh(1, load);
+    cache.put(1, 100);
+    co_await sleep_for(11s);
+    CHECK(*cache.find(1) == 100);
+    cache.refresh(1, load);
+    cache.erase(1);
+    co_await sleep_for(11s);
+    CHECK(!cache.find(1));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a refresh needs a loop") {
+  lru_cache<int, int> cache{{.capacity = 10}};
+  auto load = [](int) { return kit::after(1ms, 1); };
+  CHECK_THROWS_WITH(cache.refresh(1, load), "tandem::lru_cache::refresh: called where no loop runs");
+}
+
+// ---- what may throw, and what the user's functions may do ----------------------------------------------------------
+
+TEST_CASE("what throws leaves the cache as it was") {
+  static bool does_throw = false;
+  struct equal {
+    bool operator()(int a, int b) const {
+      if (does_throw) throw std::runtime_error("equal");
+      return a == b;
+    }
+  };
+  auto main = []() -> task<> {
+    lru_cache<int, int, std::hash<int>, equal> cache{{.capacity = 2}};
+    int loads = 0;
+    auto load = [&](int) -> task<int> {
+      ++loads;
+      co_await sleep_for(1s);
+      co_return 1;
+    };
+    auto changes = [&]() -> task<> {
+      co_await sleep_for(1ms);
+      does_throw = true;
+      CHECK_THROWS_AS(cache.put(1, 2), std::runtime_error);
+      CHECK_THROWS_AS(cache.erase(1), std::runtime_error);
+      does_throw = false;
+    };
+    co_await tandem::gather(cache.get(1, load), changes());
+    const int v = co_await cache.get(1, load);
+    CHECK(v == 1);
+    CHECK(loads == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a value that throws when it is copied is no hit, and not used") {
+  static bool throws = false;
+  struct fragile {
+    explicit fragile(int v) : value(v) {}
+    fragile(const fragile& o) : value(o.value) {
+      if (throws) throw std::runtime_error("copy");
+    }
+    int value;
+  };
+  auto main = []() -> task<> {
+    lru_cache<int, fragile> cache{{.capacity = 2}};
+    cache.put(1, fragile(1));
+    cache.put(2, fragile(2));
+    auto load = []() -> task<fragile> { co_return fragile(3); };
+    throws = true;
+    CHECK_THROWS_AS(cache.get(1, load), std::runtime_error);
+    throws = false;
+    CHECK(cache.stats().hits == 0);
+    cache.put(3, fragile(3));
+    CHECK(!cache.find(1));
+    co_return;
+  };
+  simulate(main());
+}
+
+TEST_CASE("weight and expiry are asked about nothing that is not kept") {
+  auto main = []() -> task<> {
+    int asked = 0;
+    auto cache = std::make_unique<lru_cache<int, int>>(
+        tandem::lru_cache_options<int, int>{.capacity = 10, .weight = [&](int, int) { return std::size_t(++asked); }});
+    auto load = [](int) { return kit::after(1ms, 1); };
+    auto asks = [&](int key) -> task<> { co_await thrown_by(cache->get(key, load)); };
+    auto changes = [&]() -> task<> {
+      cache->erase(1);
+      co_await sleep_for(1ms);  // 1 and 2 have come, and their trees end in this turn or the next
+      cache.reset();
+    };
+    co_await tandem::gather(asks(1), asks(2), changes());
+    co_await sleep_for(1ms);
+    CHECK(asked <= 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("the loader's plain part may drop the cache") {
+  auto main = []() -> task<> {
+    auto cache = std::make_unique<lru_cache<int, int>>(tandem::lru_cache_options<int, int>{.capacity = 10});
+    auto load = [&](int) {
+      cache.reset();
+      return kit::after(1ms, 1);
+    };
+    const std::string text = co_await thrown_by(cache->get(1, load));
+    CHECK(text == "tandem::cancelled: Operation aborted.");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a load that is stopped, because nobody wants it, is no failure") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10}};
+    auto load = [](int) { return kit::after(1h, 1); };
+    co_await tandem::try_timeout(1ms, cache.get(1, load));
+    co_await sleep_for(1ms);
+    const tandem::lru_cache_stats s = cache.stats();
+    CHECK(s.load_cancellations == 1);
+    CHECK(s.load_failures == 0);
+    CHECK(s.loading == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a get that was moved from says so") {
+  auto main = []() -> task<> {
+    lru_cache<std::string, std::string> cache{{.capacity = 10}};
+    cache.put("a", "b");
+    auto load = []() -> task<std::string> { co_return "c"; };
+    for (const char* key : {"a", "x"}) {
+      auto one = cache.get(key, load);
+      auto other = std::move(one);
+      const std::string text = co_await thrown_by(std::move(one));
+      CHECK(text == "tandem::lru_cache: awaiting a get that was moved from, or awaited before");
+      const std::string v = co_await std::move(other);
+      CHECK(v == (key[0] == 'a' ? "b" : "c"));
+    }
+    CHECK(cache.size() == 2);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a key of another type is converted first, unless the hash takes it; one that does not fit is refused") {
+  lru_cache<float, int> floats{{.capacity = 10}};
+  floats.put(0.1f, 7);
+  CHECK(floats.find(0.1));
+  CHECK(floats.erase(0.1));
+  lru_cache<int, int> ints{{.capacity = 10}};
+  ints.put(5, 1);
+  CHECK(ints.find(5L));
+  CHECK_THROWS_WITH(ints.find((1LL << 32) + 5), "tandem::lru_cache: the key 4294967301 does not fit its type");
+  CHECK_THROWS_AS(ints.find(5.7), std::invalid_argument);
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"  // g++ tells that passing such values was different up to version 4.6
+TEST_CASE("an entry has the alignment that its value needs") {
+  struct alignas(64) wide {
+    int x = 1;
+  };
+  lru_cache<int, wide> cache{{.capacity = 10}};
+  cache.put(1, wide());
+  CHECK(reinterpret_cast<std::uintptr_t>(cache.find(1)) % 64 == 0);
+}
+#pragma GCC diagnostic pop
+
+TEST_CASE("hashes that differ in their high or their low bits alone are spread") {
+  for (const int shift : {0, 4, 12, 32, 48}) {
+    std::set<std::size_t> places;
+    for (std::size_t i = 0; i != 4096; ++i) places.insert(tandem::detail::spread(i << shift) & 0x3fff);
+    CHECK(places.size() > 3'000);
+  }
+}
+
 // ---- the hook; bad input -------------------------------------------------------------------------------------------
 
 TEST_CASE("the hook is told of every entry that goes, and why") {
@@ -622,6 +938,29 @@ TEST_CASE("a hook that uses its cache is refused, and the cache is none the wors
   CHECK(cache.find(2));
 }
 
+TEST_CASE("a hook is refused its own cache through get_many, and through the hook of another cache") {
+  lru_cache<int, int>* first = nullptr;
+  std::vector<std::string> texts;
+  const auto note = [&](auto use) {
+    try {
+      use();
+    } catch (const std::logic_error& e) {
+      texts.push_back(e.what());
+    }
+  };
+  auto load = [](std::vector<int> keys) { return kit::after(1ms, keys); };
+  lru_cache<int, int> second{{.capacity = 1, .on_evict = [&](int, int, eviction) { note([&] { first->find(1); }); }}};
+  lru_cache<int, int> cache{{.capacity = 1, .on_evict = [&](int, int, eviction) {
+                               note([&] { auto t = first->get_many(ints(1), load); });
+                               second.put(1, 1);
+                             }}};
+  first = &cache;
+  second.put(0, 0);
+  cache.put(1, 1);
+  cache.put(2, 2);
+  CHECK(texts == std::vector<std::string>(2, "tandem::lru_cache: an on_evict hook uses its own cache"));
+}
+
 TEST_CASE("bad options are refused, each with its name and value") {
   using cache = lru_cache<int, int>;
   CHECK_THROWS_WITH(cache({}), "tandem::lru_cache: the capacity is 0; it must be at least 1");
@@ -630,6 +969,8 @@ TEST_CASE("bad options are refused, each with its name and value") {
   CHECK_THROWS_AS(cache({.capacity = 1, .absent_ttl = -1s}), std::invalid_argument);
   CHECK_THROWS_AS(cache({.capacity = 1, .jitter = 1.5}), std::invalid_argument);
   CHECK_THROWS_AS(cache({.capacity = 1, .jitter = std::nan("")}), std::invalid_argument);
+  cache some({.capacity = 1});
+  CHECK_THROWS_WITH(some.put(1, 1, -5ns), "tandem::lru_cache::put: ttl is -5 ns; it must not be negative");
 }
 
 TEST_CASE("a cache is of one loop") {

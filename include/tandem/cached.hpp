@@ -1,27 +1,28 @@
 // tandem/cached.hpp: functions that remember what they gave: cached.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, lru_cache.hpp, spawn.hpp, task.hpp, use_task.hpp, detail/cache_load.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, lru_cache.hpp, task.hpp, detail/cache_load.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
 #include "clock.hpp"
 #include "lru_cache.hpp"
-#include "spawn.hpp"
 #include "task.hpp"
 
+#include "detail/gcc12.hpp"
 #include "detail/loop.hpp"
 #include "detail/lru_table.hpp"
 
-#include TANDEM_ASIO_HEADER(detached.hpp)
-
+#include <concepts>
 #include <cstddef>
 #include <memory>
+#include <new>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
-#include <unordered_set>
 #include <utility>
 
 namespace tandem::inline TANDEM_CONFIG {
@@ -45,7 +46,11 @@ template <class Function, class Value, class... Args>
 class cached_function {
  public:
   /// `co_await` gives the Value. The look-up, and the start of a refresh, are made by the call.
-  auto operator()(const Args&... args) const { return state_->get(args...); }
+  template <class... A>
+  requires(std::convertible_to<A, Args>&&...) auto operator()(A&&... args) const {
+    detail::refuse_what_gcc12_miscompiles<A...>();
+    return state_->get(args...);
+  }
 
   /// Keeps the value as what the function gives for these arguments.
   void put(const Args&... args, Value value) const { state_->results.put({args...}, std::move(value)); }
@@ -66,10 +71,10 @@ class cached_function {
 ///
 /// For a function, or an object with one call operator that is no template, which returns an awaitable. The arguments,
 /// as by std::decay, are the key. What is said of `lru_cache` holds here: one call at a time for the same arguments,
-/// failures are not kept, the work belongs to the cache. A refresh is a tree of its own, at most one for the same
-/// arguments; what is put, erased or evicted meanwhile is not overruled. Results go when the last copy and the last
-/// work under way have gone. For the coroutines of one loop. Throws std::invalid_argument as `lru_cache` does, and for
-/// a `refresh_ahead` that is negative, or no shorter than `ttl`.
+/// failures are not kept, the work belongs to the cache, a refresh too; what is put or erased meanwhile is not
+/// overruled. Results go when the last copy and the last work under way have gone. For the coroutines of one loop.
+/// Throws std::invalid_argument as `lru_cache` does, and for a `refresh_ahead` that is negative, or no shorter than
+/// `ttl`.
 template <class Function>
 auto cached(Function function, cached_options options = {});
 
@@ -113,46 +118,54 @@ struct cached_state : std::enable_shared_from_this<cached_state<Function, Value,
 
   auto get(const Args&... args) {
     const key k(args...);
-    if (refresh_ahead != clock::duration::zero()) refresh_if_due(k);
     const loader load(*this);
+    if (refresh_ahead != clock::duration::zero()) refresh_if_due(k, load);
     return results.get(k, load);
   }
-  void refresh_if_due(const key& k) {
+  void refresh_if_due(const key& k, const loader& load) {
     loop* here = loop::current();
     const auto end = results.expires_at(k);
-    if (!here || !end || *end <= here->now() || *end - here->now() > refresh_ahead || refreshing.contains(k)) return;
-    auto t = refresh(this->shared_from_this(), k, *end);
-    refreshing.insert(k);
+    if (!here || !end || *end <= here->now() || *end > saturated_sum(here->now(), refresh_ahead)) return;
     try {
-      tandem::spawn(here->executor(), std::move(t), asio::detached);
-    } catch (...) {
-      refreshing.erase(k);
-      throw;
+      results.refresh(k, load);
+    } catch (const std::bad_alloc&) {  // the next call tries again
     }
-  }
-  /// By the names of its parameters: they outlive what is fetched.
-  static task<> refresh(std::shared_ptr<cached_state> s, key k, clock::time_point end) {
-    struct at_end {
-      cached_state& state;
-      const key& k;
-      ~at_end() { state.refreshing.erase(k); }
-    };
-    const at_end ends{*s, k};
-    auto fetching = as_task(std::apply(s->function, k));
-    Value v = co_await std::move(fetching);
-    if (s->results.expires_at(k) == end) s->results.put(k, std::move(v));
   }
 
   Function function;
   clock::duration refresh_ahead;
   lru_cache<key, Value, arguments_hash> results;
-  std::unordered_set<key, arguments_hash> refreshing;
 };
 
+/// Kept as keys, they would refer to what has gone.
+template <class T>
+constexpr bool is_view = false;
+template <class T>
+constexpr bool is_view<T*> = requires(T* text) {
+  std::basic_string_view(text);
+};
+template <class C, class Traits>
+constexpr bool is_view<std::basic_string_view<C, Traits>> = true;
+template <class T, std::size_t N>
+constexpr bool is_view<std::span<T, N>> = true;
+
 template <class Function>
-struct signature_of : signature_of<decltype(&Function::operator())> {};
+struct signature_of {
+  static_assert(
+      requires { &Function::operator(); },
+      "cached takes a function, or an object with one call operator that is no template");
+};
+template <class Function>
+requires requires { &Function::operator(); }
+struct signature_of<Function> : signature_of<decltype(&Function::operator())> {};
 template <class R, class... Args>
 struct signature_of<R (*)(Args...)> {
+  static_assert(
+      requires(R(*f)(Args...), Args... args) { as_task(f(std::forward<Args>(args)...)); },
+      "the function must return an awaitable, such as a task");
+  static_assert((!is_view<std::decay_t<Args>> && ...),
+                "the arguments are kept as a key: take a std::string, or another type that owns what it stands for, "
+                "instead of a pointer or a view");
   template <class Function>
   using state =
       cached_state<Function, typename decltype(as_task(std::declval<R>()))::value_type, std::decay_t<Args>...>;

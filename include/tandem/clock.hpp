@@ -51,6 +51,12 @@ inline clock::time_point real_now() noexcept {
   throw std::invalid_argument(text);
 }
 
+/// `what` names it, as "tandem::lru_cache: ttl".
+inline void refuse_negative(clock::duration d, const char* what) {
+  if (d < clock::duration::zero())
+    throw std::invalid_argument(what + (" is " + std::to_string(d.count())) + " ns; it must not be negative");
+}
+
 /// A duration of any type as one of the clock: rounded up, saturated, refused with the caller's name when negative.
 template <class Rep, class Period>
 clock::duration checked_duration(std::chrono::duration<Rep, Period> d, const char* who) {

@@ -1,24 +1,24 @@
 // tandem/lru_cache.hpp: values that were loaded once and are kept, the least recently used goes first: lru_cache.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/cache_load.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/cache_load.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
 #include "clock.hpp"
 #include "exceptions.hpp"
-#include "gather.hpp"
 #include "task.hpp"
 
 #include "detail/cache_load.hpp"
 #include "detail/gcc12.hpp"
 #include "detail/lru_table.hpp"
+#include "detail/random.hpp"
 #include "detail/waiting.hpp"
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <functional>  // std::function, std::invoke, std::equal_to, std::hash
 #include <memory>
 #include <mutex>
@@ -27,19 +27,10 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 namespace tandem::inline TANDEM_CONFIG {
-
-/// Why an entry left a cache.
-enum class eviction {
-  capacity,  ///< it was the least recently used, and another needed its place
-  expired,   ///< its time was over
-  erased,    ///< by `erase` or `clear`
-  replaced   ///< by `put`, or by a later load
-};
 
 template <class Key, class Value>
 struct lru_cache_options {
@@ -85,8 +76,6 @@ struct lru_cache_hash<Key> {
 namespace detail {
 template <class Key, class Value, class Hash, class Equal, class Loops>
 class cache_core;
-template <class Cache, class Loader>
-class bulk_load;
 }  // namespace detail
 
 /// Keeps values that cost something to get: `user u = co_await users.get(id, load_user)` calls `load_user(id)` if there
@@ -109,11 +98,6 @@ class basic_lru_cache {
  public:
   using key_type = Key;
   using value_type = Value;
-  using hasher = Hash;
-  using key_equal = Equal;
-  /// The same kind of cache, of numbers.
-  template <class V>
-  using with_value = basic_lru_cache<int, V, std::hash<int>, std::equal_to<>, Loops>;
 
   /// Throws std::invalid_argument for a capacity of 0, a negative time and a jitter outside [0, 1].
   explicit basic_lru_cache(lru_cache_options<Key, Value> options) : core_(new core(std::move(options))) {}
@@ -126,39 +110,45 @@ class basic_lru_cache {
   ///
   /// Throws what the loader, or the copy of a value, throws; `cancelled` if the cache goes, or the load is stopped by
   /// others; std::logic_error if a load waits for itself. A value that outweighs the cache is given, and not kept.
-  template <class K, class Loader>
-  auto get(const K& key, Loader&& loader);
+  template <class K = Key, class Loader>
+  auto get(K&& key, Loader&& loader);
 
   /// `co_await cache.get_many(keys, loader)`: the values of a range of keys, in their order, as a vector. What is
-  /// neither there nor being loaded is loaded by one `loader(std::vector<Key>)`, which gives a vector of the values in
+  /// neither there nor being loaded is loaded by one `loader(std::vector<Key>)`, which gives a range of the values in
   /// the same order. That is one load for many keys: each may be waited for by others, and it is stopped when nobody
   /// waits for any of them. Throws what `get` throws, and std::logic_error if the loader gives another number of
   /// values.
   template <class Keys, class Loader>
-  task<std::vector<Value>> get_many(Keys keys, Loader&& loader);
+  task<std::vector<Value>> get_many(Keys&& keys, Loader&& loader);
+
+  /// Loads the key again, although there may be a value, and waits for nothing: the old value stays until the new one
+  /// comes, or to its end if none does. Does nothing if the key is being loaded. The loader is called by the call.
+  /// Throws std::logic_error where no loop runs.
+  template <class K = Key, class Loader>
+  void refresh(K&& key, Loader&& loader);
 
   /// When the time of the entry of `key` is over, without counting as a use: the end of time if never, nothing if there
   /// is no entry.
-  template <class K>
+  template <class K = Key>
   std::optional<clock::time_point> expires_at(const K& key) const {
-    return core_->expires_at(key);
+    return core_->expires_at(detail::key_to_find<Key, Hash>(key));
   }
 
   /// The value of `key`: tests as a bool, and dereferences to it. A reference, valid until the next suspension; a
   /// `concurrent_lru_cache` gives a copy. Counts as a use.
-  template <class K>
+  template <class K = Key>
   auto find(const K& key) {
-    return core_->find(key);
+    return core_->find(detail::key_to_find<Key, Hash>(key));
   }
 
   /// Keeps the value, in place of any that is there. Throws std::invalid_argument if it outweighs the cache.
   void put(Key key, Value value) { core_->put(std::move(key), std::move(value), std::nullopt); }
-  /// The same with a time to live of its own.
+  /// The same with a time to live of its own. Throws std::invalid_argument for a negative one.
   void put(Key key, Value value, clock::duration ttl) { core_->put(std::move(key), std::move(value), ttl); }
   /// False if there was none.
-  template <class K>
+  template <class K = Key>
   bool erase(const K& key) {
-    return core_->erase(key);
+    return core_->erase(detail::key_to_find<Key, Hash>(key));
   }
   void clear() { core_->clear(); }
 
@@ -169,10 +159,6 @@ class basic_lru_cache {
  private:
   static_assert(std::is_copy_constructible_v<Value>,
                 "a cache gives every caller a copy: make a value that cannot be copied a std::shared_ptr<const T>");
-  template <class Cache, class Loader>
-  friend class detail::bulk_load;
-  /// There is no value, and nobody loads one.
-  bool is_to_load(const Key& key) { return core_->is_to_load(key); }
   using core = detail::cache_core<Key, Value, Hash, Equal, Loops>;
   core* core_;
 };
@@ -188,19 +174,9 @@ using concurrent_lru_cache = basic_lru_cache<Key, Value, Hash, Equal, detail::on
 namespace detail {
 
 template <class V>
-bool is_absent(const V&) noexcept {
-  return false;
-}
+constexpr bool may_be_absent = false;
 template <class V>
-bool is_absent(const std::optional<V>& v) noexcept {
-  return !v;
-}
-
-/// On whose thread an on_evict hook runs now, of that cache. Not inlined: see clock.hpp.
-[[gnu::noinline]] inline const void*& hook_of_this_thread() noexcept {
-  static constinit thread_local const void* cache = nullptr;
-  return cache;
-}
+constexpr bool may_be_absent<std::optional<V>> = true;
 
 /// It lives as long as the cache, or a load of it.
 template <class Key, class Value, class Hash, class Equal, class Loops>
@@ -212,19 +188,19 @@ class cache_core {
   using entry = lru_entry<Key, Value>;
   using flight = cache_flight<Key, Value, Loops>;
   using mutex_type = typename Loops::mutex;
+  using leavers = lru_leavers<cache_core>;
 
   explicit cache_core(lru_cache_options<Key, Value> o)
       : options_(std::move(o)),
         has_times_(options_.ttl != never || options_.tti != never || options_.absent_ttl || options_.expiry) {
     if (options_.capacity == 0)
       throw std::invalid_argument("tandem::lru_cache: the capacity is 0; it must be at least 1");
-    check_time(options_.ttl, "ttl");
-    check_time(options_.tti, "tti");
-    if (options_.absent_ttl) check_time(*options_.absent_ttl, "absent_ttl");
+    refuse_negative(options_.ttl, "tandem::lru_cache: ttl");
+    refuse_negative(options_.tti, "tandem::lru_cache: tti");
+    if (options_.absent_ttl) refuse_negative(*options_.absent_ttl, "tandem::lru_cache: absent_ttl");
     if (!(options_.jitter >= 0 && options_.jitter <= 1))
       throw std::invalid_argument("tandem::lru_cache: the jitter is " + std::to_string(options_.jitter) +
                                   "; it must be from 0 to 1");
-    order_.before = order_.after = &order_;
   }
   cache_core(const cache_core&) = delete;
   cache_core& operator=(const cache_core&) = delete;
@@ -233,101 +209,59 @@ class cache_core {
   void check_user(const frame& f) { user_.check(f, "lru_cache", "use a concurrent_lru_cache"); }
   /// Throws in the cache's own hook.
   void check_no_hook() const {
-    if (options_.on_evict && hook_of_this_thread() == this) [[unlikely]]
-      throw std::logic_error("tandem::lru_cache: an on_evict hook uses its own cache");
+    if (!options_.on_evict) return;
+    for (const running_hook* h = hooks_of_this_thread(); h; h = h->outer)
+      if (h->cache == this) throw std::logic_error("tandem::lru_cache: an on_evict hook uses its own cache");
   }
   template <class K>
   std::size_t hash_of(const K& key) const {
     return spread(static_cast<std::size_t>(hash_(key)));
   }
 
-  /// Entries that have left. They are destroyed when the mutex is no longer held, after the hook has been told.
-  class leavers {
-   public:
-    explicit leavers(cache_core& c) noexcept : core_(c) {}
-    leavers(const leavers&) = delete;
-    leavers& operator=(const leavers&) = delete;
-    ~leavers() {
-      if (first_ || replaced_) [[unlikely]]
-        see_off();
-    }
-    void add(entry& e, eviction why) noexcept {
-      why_ = why;
-      is_told_ = !core_.is_ownerless_ && core_.options_.on_evict;
-      if (why == eviction::replaced)
-        replaced_ = &e;
-      else
-        e.after = std::exchange(first_, &e);
-    }
-
-   private:
-    [[gnu::noinline]] void see_off() noexcept {
-      if (replaced_) tell(*replaced_, eviction::replaced);
-      while (first_) tell(static_cast<entry&>(*std::exchange(first_, first_->after)), why_);
-    }
-    void tell(entry& x, eviction why) noexcept {
-      const std::unique_ptr<entry> e(&x);
-      if (!is_told_) return;
-      const void* outer = std::exchange(hook_of_this_thread(), &core_);
-      core_.options_.on_evict(x.key, x.value, why);
-      hook_of_this_thread() = outer;
-    }
-    cache_core& core_;
-    entry* replaced_ = nullptr;  // at most one in a call
-    lru_link* first_ = nullptr;  // of the others, which go for one reason
-    eviction why_{};
-    bool is_told_ = false;
-  };
+  /// For those who leave, without the mutex: it runs already while the cache goes, or not at all.
+  bool tells() {
+    if (!options_.on_evict) return false;
+    const std::scoped_lock lock(mutex_);
+    return !is_ownerless_;
+  }
+  void tell(const entry& e, eviction why) { options_.on_evict(e.key, e.value, why); }
 
   // --- Entries. The mutex is held. ---
 
-  /// Which is used now; null if there is none.
+  /// Null if there is none, or its time is over.
   template <class K>
-  [[gnu::always_inline]] entry* use(const K& key, std::size_t hash, leavers& out) {
-    entry* e = entries_.find(hash, [&](const entry& x) { return equal_(x.key, key); });
-    if (!e) return nullptr;
-    if (is_timed_) {
-      const clock::time_point now = this->now();
-      if (now >= end_of(*e)) {
-        remove(*e, eviction::expired, out);
-        return nullptr;
-      }
-      e->used_at = now;
-    }
-    if (order_.after != e) {
-      unlink(*e);
-      link(*e);
-    }
-    return e;
+  [[gnu::always_inline]] entry* look_up(const K& key, std::size_t hash, leavers& out) {
+    entry* e = entries_.find(key, hash);
+    if (!e || !is_timed_ || turn_time() < e->end(options_.tti)) return e;
+    remove(*e, eviction::expired, out);
+    return nullptr;
   }
-  entry* count(entry* e) noexcept {
-    if (e) {
-      ++stats_.hits;
-      stats_.time_saved += e->cost;
-    } else {
-      ++stats_.misses;
-    }
-    return e;
+  void touch(entry& e) noexcept {
+    if (is_timed_) e.used_at = turn_time();
+    entries_.use(e);
   }
-  /// A new one, in place of any that is there. It is not too heavy.
+  void hit(entry& e) noexcept {
+    touch(e);
+    ++stats_.hits;
+    stats_.time_saved += e.cost;
+  }
+  void miss() noexcept { ++stats_.misses; }
+  /// A new one, in place of any that is there, or is being loaded. It is not too heavy.
   void store(std::unique_ptr<entry> e, leavers& out) {
     entries_.reserve();
-    if (entry* old = entries_.find(e->hash, [&](const entry& x) { return equal_(x.key, e->key); }))
-      remove(*old, eviction::replaced, out);
-    while (weight_ > options_.capacity - e->weight)
-      remove(static_cast<entry&>(*order_.before), eviction::capacity, out);
-    weight_ += e->weight;
-    entries_.insert(*e);
-    link(*e.release());
+    flight* f = flights_.find(e->key, e->hash);
+    entry* old = entries_.find(e->key, e->hash);
+    if (f) flights_.forget(*f);
+    if (old) remove(*old, eviction::replaced, out);
+    while (entries_.weight() > options_.capacity - e->weight) remove(entries_.oldest(), eviction::capacity, out);
+    entries_.insert(*e.release());
   }
   void remove(entry& e, eviction why, leavers& out) noexcept {
     ++(why == eviction::capacity  ? stats_.evicted
        : why == eviction::expired ? stats_.expired
        : why == eviction::erased  ? stats_.erased
                                   : stats_.replaced);
-    weight_ -= e.weight;
     entries_.erase(e);
-    unlink(e);
     out.add(e, why);
   }
 
@@ -337,14 +271,8 @@ class cache_core {
   std::optional<clock::time_point> expires_at(const K& key) {
     const std::size_t hash = hash_of(key);
     const std::scoped_lock lock(mutex_);
-    const entry* e = entries_.find(hash, [&](const entry& x) { return equal_(x.key, key); });
-    return e ? std::optional(end_of(*e)) : std::nullopt;
-  }
-  bool is_to_load(const Key& key) {
-    const std::size_t hash = hash_of(key);
-    const std::scoped_lock lock(mutex_);
-    const entry* e = entries_.find(hash, [&](const entry& x) { return equal_(x.key, key); });
-    return (!e || (is_timed_ && now() >= end_of(*e))) && !under_way(key, hash);
+    const entry* e = entries_.find(key, hash);
+    return e ? std::optional(e->end(options_.tti)) : std::nullopt;
   }
   template <class K>
   auto find(const K& key) {
@@ -352,11 +280,15 @@ class cache_core {
     const std::size_t hash = hash_of(key);
     leavers out(*this);
     const std::scoped_lock lock(mutex_);
-    const entry* e = count(use(key, hash, out));
-    if constexpr (Loops::is_concurrent)
-      return e ? std::optional<Value>(e->value) : std::nullopt;
-    else
+    entry* e = look_up(key, hash, out);
+    if constexpr (Loops::is_concurrent) {
+      auto copy = e ? std::optional<Value>(e->value) : std::nullopt;
+      e ? hit(*e) : miss();
+      return copy;
+    } else {
+      e ? hit(*e) : miss();
       return e ? &std::as_const(e->value) : nullptr;
+    }
   }
 
   /// Calls the user's functions.
@@ -365,22 +297,24 @@ class cache_core {
     auto e = std::make_unique<entry>(std::move(key), std::move(value), hash);
     if (options_.weight) e->weight = options_.weight(e->key, e->value);
     if (!has_times_ && !ttl) return e;
-    const clock::time_point now = this->now();
+    const clock::time_point now = clock::now();
     e->used_at = now;
-    e->gone_at = saturated_sum(now, shortened(ttl ? *ttl : time_to_live(*e)));
+    const clock::duration d = std::max(ttl ? *ttl : time_to_live(*e), clock::duration::zero());
+    const std::scoped_lock lock(mutex_);
+    e->gone_at = saturated_sum(now, random_.shortened(d, options_.jitter));
     return e;
   }
   void put(Key key, Value value, std::optional<clock::duration> ttl) {
     check_no_hook();
+    if (ttl) refuse_negative(*ttl, "tandem::lru_cache::put: ttl");
     auto e = make_entry(std::move(key), std::move(value), ttl);
     if (e->weight > options_.capacity)
       throw std::invalid_argument("tandem::lru_cache: an entry that weighs " + std::to_string(e->weight) +
                                   " is put into a cache whose capacity is " + std::to_string(options_.capacity));
     leavers out(*this);
     const std::scoped_lock lock(mutex_);
-    if (ttl) is_timed_ = true;
-    if (flight* f = under_way(e->key, e->hash)) forget(*f);
     store(std::move(e), out);
+    is_timed_ = is_timed_ || ttl;
   }
   template <class K>
   bool erase(const K& key) {
@@ -388,8 +322,9 @@ class cache_core {
     const std::size_t hash = hash_of(key);
     leavers out(*this);
     const std::scoped_lock lock(mutex_);
-    if (flight* f = under_way(key, hash)) forget(*f);
-    entry* e = entries_.find(hash, [&](const entry& x) { return equal_(x.key, key); });
+    flight* f = flights_.find(key, hash);
+    entry* e = entries_.find(key, hash);
+    if (f) flights_.forget(*f);
     if (e) remove(*e, eviction::erased, out);
     return e != nullptr;
   }
@@ -397,24 +332,23 @@ class cache_core {
     check_no_hook();
     leavers out(*this);
     const std::scoped_lock lock(mutex_);
-    for (flight* f = all_.empty() ? nullptr : &all_.front(); f; f = all_.next(*f))
-      if (f->is_known) forget(*f);
-    while (order_.after != &order_) remove(static_cast<entry&>(*order_.after), eviction::erased, out);
+    flights_.forget_all();
+    while (entries_.size() != 0) remove(entries_.oldest(), eviction::erased, out);
   }
   /// The cache is gone.
   void disown() noexcept {
+    const std::exception_ptr gone = make_cancelled();  // the same for all, so that who waits for many has one failure
     bool over = false;
     {
       leavers out(*this);
       const std::scoped_lock lock(mutex_);
       is_ownerless_ = true;
-      while (!all_.empty()) {
-        flight& f = all_.front();
-        give_up(f);
-        f.value.set_error(make_cancelled());
-        land(f);
+      while (flight* f = flights_.any()) {
+        give_up(*f);
+        f->value.set_error(gone);
+        land(*f);
       }
-      while (order_.after != &order_) remove(static_cast<entry&>(*order_.after), eviction::erased, out);
+      while (entries_.size() != 0) remove(entries_.oldest(), eviction::erased, out);
       over = users_ == 0;
     }
     if (over) delete this;
@@ -427,7 +361,7 @@ class cache_core {
     const std::scoped_lock lock(mutex_);
     lru_cache_stats s = stats_;
     s.size = entries_.size();
-    s.weight = weight_;
+    s.weight = entries_.weight();
     s.capacity = options_.capacity;
     s.loading = loading_;
     if (s.hits + s.misses != 0) s.hit_ratio = double(s.hits) / double(s.hits + s.misses);
@@ -436,38 +370,26 @@ class cache_core {
 
   // --- Loads ---
 
-  template <class K>
-  flight* under_way(const K& key, std::size_t hash) const {
-    return flights_.find(hash, [&](const flight& x) { return equal_(x.key, key); });
-  }
-  /// With the mutex held; may throw, and nothing has changed.
-  void reserve_flight() { flights_.reserve(); }
+  auto& flights() noexcept { return flights_; }
+  /// With the mutex held.
   void takes_off(flight& f) noexcept {
-    flights_.insert(f);
-    all_.push_back(f);
-    f.is_known = true;
-    ++f.users;
+    flights_.add(f);
     ++users_;
     ++loading_;
     ++stats_.loads;
   }
-  void joins() noexcept { ++stats_.joined; }
-  /// With the mutex held: nobody joins it any more, and what it brings is not kept.
-  void forget(flight& f) noexcept {
-    flights_.erase(f);
-    f.is_known = false;
-  }
+  void joined() noexcept { ++stats_.joined; }
   /// With the mutex held: nobody wants it.
   void give_up(flight& f) noexcept {
-    if (f.is_known) forget(f);
+    if (f.is_known) flights_.forget(f);
     if (std::exchange(f.is_given_up, true)) return;
     ++stats_.load_cancellations;
-    f.load->stop_soon();
+    if (--f.load->wanted == 0) f.load->stop_soon();
   }
   /// The load has ended, and its frames are gone.
   void landed(flight& f, result<Value>& r, clock::duration cost) noexcept {
     std::unique_ptr<entry> e;
-    if (r.has_value()) try {
+    if (is_kept(f) && r.has_value()) try {  // of what is not kept the user is asked nothing
         e = make_entry(f.key, r.get_value(), std::nullopt);
         e->cost = cost;
       } catch (...) {  // it is not kept, then
@@ -477,7 +399,7 @@ class cache_core {
     --loading_;
     if (f.is_over) return;  // the cache has gone
     if (f.is_known) {
-      forget(f);
+      flights_.forget(f);
       if (e && e->weight > options_.capacity)
         ++stats_.too_heavy;
       else if (e)
@@ -486,66 +408,38 @@ class cache_core {
         } catch (...) {
         }
     }
-    if (!r.has_value()) ++stats_.load_failures;
+    if (!r.has_value() && !f.is_given_up) ++stats_.load_failures;
     f.value.take_from(r);
     land(f);
   }
   void let_go(flight* f) noexcept {
-    bool is_last = false, over = false;
-    {
-      const std::scoped_lock lock(mutex_);
-      is_last = --f->users == 0;
-    }
-    if (!is_last) return;
+    std::unique_lock lock(mutex_);
+    if (--f->users != 0) return;
+    lock.unlock();
     delete f;
-    {
-      const std::scoped_lock lock(mutex_);
-      over = --users_ == 0 && is_ownerless_;
-    }
+    lock.lock();
+    const bool over = --users_ == 0 && is_ownerless_;
+    lock.unlock();
     if (over) delete this;
   }
 
  private:
+  bool is_kept(const flight& f) {
+    const std::scoped_lock lock(mutex_);
+    return f.is_known;
+  }
   static constexpr clock::duration never = clock::duration::max();
-  static void check_time(clock::duration d, const char* name) {
-    if (d < clock::duration::zero())
-      throw std::invalid_argument("tandem::lru_cache: " + std::string(name) + " is " + std::to_string(d.count()) +
-                                  " ns; it must not be negative");
-  }
-  static clock::time_point now() noexcept {
-    loop* l = loop::current();
-    return l ? l->batch_time() : clock::now();
-  }
-  clock::time_point end_of(const entry& e) const noexcept {
-    const clock::time_point idle = saturated_sum(e.used_at, options_.tti);
-    return idle < e.gone_at ? idle : e.gone_at;
-  }
   clock::duration time_to_live(const entry& e) const {
     if (options_.expiry) return options_.expiry(e.key, e.value);
-    if (options_.absent_ttl && is_absent(e.value)) return *options_.absent_ttl;
+    if constexpr (may_be_absent<Value>)
+      if (options_.absent_ttl && !e.value) return *options_.absent_ttl;
     return options_.ttl;
-  }
-  clock::duration shortened(clock::duration d) {
-    if (options_.jitter == 0 || d == never) return d;
-    const std::scoped_lock lock(mutex_);
-    random_ = random_ * 6364136223846793005u + 1442695040888963407u;  // Knuth, MMIX
-    const double part = double(random_ >> 11) * 0x1p-53 * options_.jitter;
-    return d - clock::duration(static_cast<clock::rep>(double(d.count()) * part));
-  }
-  void link(entry& e) noexcept {
-    e.before = &order_;
-    e.after = order_.after;
-    order_.after = e.after->before = &e;
-  }
-  static void unlink(entry& e) noexcept {
-    e.before->after = e.after;
-    e.after->before = e.before;
   }
   void land(flight& f) noexcept {
     f.is_over = true;
     f.unlink();
     while (!f.waiters.empty()) {
-      auto& w = static_cast<cache_waiter_base<Loops>&>(f.waiters.front());
+      auto& w = static_cast<flight_waiter<cache_core>&>(f.waiters.front());
       w.edge().unlink();
       if (is_ownerless_)
         f.waiters.wake_if_running(w);
@@ -558,15 +452,11 @@ class cache_core {
   const bool has_times_;
   bool is_timed_ = has_times_;  // or some entry has
   [[no_unique_address]] Hash hash_;
-  [[no_unique_address]] Equal equal_;
-  hash_index<entry> entries_;
-  lru_link order_;  // the newest after it, the oldest before it
-  std::size_t weight_ = 0;
-  hash_index<flight> flights_;  // those that are known
-  intrusive_list<flight> all_;  // and those that were forgotten
+  lru_table<entry, Equal> entries_;
+  cache_flights<flight, Equal> flights_;
   std::size_t loading_ = 0, users_ = 0;
   bool is_ownerless_ = false;
-  std::uint64_t random_ = 0;
+  random_source random_;
   lru_cache_stats stats_;
   [[no_unique_address]] typename Loops::user user_;
   [[no_unique_address]] mutex_type mutex_;
@@ -576,22 +466,30 @@ class cache_core {
 
 template <class Key, class Value, class Hash, class Equal, class Loops>
 template <class K, class Loader>
-auto basic_lru_cache<Key, Value, Hash, Equal, Loops>::get(const K& key, Loader&& loader) {
-  detail::refuse_what_gcc12_miscompiles<Loader>();
+auto basic_lru_cache<Key, Value, Hash, Equal, Loops>::get(K&& key, Loader&& loader) {
+  detail::refuse_what_gcc12_miscompiles<K, Loader>();
   using function = std::decay_t<Loader>;
   static_assert(detail::gives_awaitable<function&, const Key&>() || detail::gives_awaitable<function&>(),
                 "a loader is a callable that takes the key, or nothing, and returns an awaitable, such as a task");
   using request = detail::cache_request<core, function>;
-  return detail::asks_first<request, detail::cache_waiter<core, function>>(std::in_place, *core_, key,
-                                                                           std::forward<Loader>(loader));
+  return detail::asks_first<request, detail::cache_waiter<core, function>>(
+      std::in_place, *core_, detail::key_to_find<Key, Hash>(key), std::forward<Loader>(loader));
 }
 
 template <class Key, class Value, class Hash, class Equal, class Loops>
 template <class Keys, class Loader>
-task<std::vector<Value>> basic_lru_cache<Key, Value, Hash, Equal, Loops>::get_many(Keys keys, Loader&& loader) {
-  detail::refuse_what_gcc12_miscompiles<Loader>();
-  using bulk = detail::bulk_load<basic_lru_cache, std::decay_t<Loader>>;
-  return bulk::get_all(*this, std::move(keys), std::make_shared<bulk>(std::forward<Loader>(loader)));
+task<std::vector<Value>> basic_lru_cache<Key, Value, Hash, Equal, Loops>::get_many(Keys&& keys, Loader&& loader) {
+  detail::refuse_what_gcc12_miscompiles<Keys, Loader>();
+  core_->check_no_hook();
+  std::vector<Key> all;
+  for (auto&& key : keys) all.emplace_back(key);
+  return detail::load_many<core, std::decay_t<Loader>>(*core_, std::move(all), std::forward<Loader>(loader));
+}
+
+template <class Key, class Value, class Hash, class Equal, class Loops>
+template <class K, class Loader>
+void basic_lru_cache<Key, Value, Hash, Equal, Loops>::refresh(K&& key, Loader&& loader) {
+  detail::load_again<core, std::decay_t<Loader>>(*core_, Key(std::forward<K>(key)), std::forward<Loader>(loader));
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -1,7 +1,7 @@
 // tandem/resource_pool.hpp: resources that are made as they are needed, lent, and used again: resource_pool, lease,
 // with_transaction.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, run.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/priority.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, run.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -15,6 +15,7 @@
 #include "detail/await_tree.hpp"
 #include "detail/gcc12.hpp"
 #include "detail/holder.hpp"
+#include "detail/random.hpp"
 #include "detail/waiting.hpp"
 
 #include <algorithm>
@@ -269,7 +270,7 @@ class pool_of {
   pooled<R>* take_now(const std::source_location& where) noexcept {
     if (idle_.empty() || !line_.empty()) return nullptr;
     pooled<R>& e = idle_.back();
-    const clock::time_point t = now();
+    const clock::time_point t = turn_time();
     if (e.expires <= t || has_to_be_checked(e, t)) return nullptr;
     if (loop* here = loop::current()) settle_at(*here);
     take_out(e).release();
@@ -421,10 +422,6 @@ class pool_of {
     return o;
   }
 
-  clock::time_point now() const noexcept {
-    const loop* here = loop::current();
-    return here ? here->batch_time() : clock::now();
-  }
   /// The pool's loop, if this is a coroutine or a handler of it.
   loop* usable_loop() const noexcept {
     loop* here = loop::current();
@@ -453,7 +450,7 @@ class pool_of {
   }
   /// It is good, and nobody has it.
   void offer(entry e) noexcept {
-    const clock::time_point t = now();
+    const clock::time_point t = turn_time();
     if (is_closed_ || e->expires <= t) {
       counts_.expired += !is_closed_;
       drop(std::move(e));
@@ -486,7 +483,7 @@ class pool_of {
     while (!line_.empty() && on_their_way_ < line_.size()) {
       if (!idle_.empty()) {
         entry owned = take_out(idle_.back());
-        const clock::time_point t = now();
+        const clock::time_point t = turn_time();
         if (owned->expires <= t) {
           ++counts_.expired;
           drop(std::move(owned));
@@ -561,18 +558,8 @@ class pool_of {
 
   void begin_life(pooled<R>& e) noexcept {
     e.pool = this;
-    e.idle_lifetime = shortened(options_.idle_lifetime);
-    e.expires = saturated_sum(now(), shortened(options_.max_lifetime));
-  }
-  clock::duration shortened(clock::duration d) noexcept {
-    if (d == clock::duration::max() || options_.jitter == 0) return d;
-    if (random_ == 0 && !loop_->is_virtual())
-      random_ = static_cast<std::uint64_t>(real_now().time_since_epoch().count());
-    std::uint64_t z = (random_ += 0x9e3779b97f4a7c15u);  // SplitMix64, as in loop::random
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    const double part = options_.jitter * (static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53);
-    return d - std::chrono::duration_cast<clock::duration>(d * part);
+    e.idle_lifetime = random_.shortened(options_.idle_lifetime, options_.jitter);
+    e.expires = saturated_sum(turn_time(), random_.shortened(options_.max_lifetime, options_.jitter));
   }
   /// When an idle one is to be destroyed, if nobody comes. Where `min` are left, one that nobody has used stays.
   clock::time_point due_of(const pooled<R>& e) const noexcept {
@@ -581,7 +568,7 @@ class pool_of {
     return is_spare || e.was_lent ? std::min(idle, e.expires) : idle;
   }
   void reap() noexcept {
-    const clock::time_point t = now();
+    const clock::time_point t = turn_time();
     intrusive_list<pooled<R>> due;  // taken out first: a destructor may call the pool
     for (pooled<R>* p = idle_.empty() ? nullptr : &idle_.front(); p;) {  // the oldest first
       pooled<R>& e = *p;
@@ -723,7 +710,7 @@ class pool_of {
   keeper* keeper_ = nullptr;
   nap* nap_ = nullptr;  // while it sleeps
   clock::time_point keeper_wakes_ = clock::time_point::max();
-  std::uint64_t random_ = 0;
+  random_source random_;
   std::size_t users_ = 0;  // who waits, the keeper, and functions of this that call out
   bool is_closed_ = false, is_ownerless_ = false, is_serving_ = false;
   bool may_refill_ = true;  // nothing has failed since somebody came

@@ -1,7 +1,7 @@
 // tandem/run.hpp: how a task gets going: run, simulate, and with it spawn; and what every task may ask of its loop:
 // sleep_for, sleep_until, yield, this_task.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

@@ -7,6 +7,7 @@
 #include "failures.hpp"
 #include "frame.hpp"
 #include "intrusive_list.hpp"
+#include "random.hpp"
 
 #include TANDEM_ASIO_HEADER(execution_context.hpp)
 #include TANDEM_ASIO_HEADER(post.hpp)
@@ -611,7 +612,6 @@ class loop {
   void place(std::size_t i, heap_entry e) noexcept;
   void sift_up(std::size_t i, heap_entry e) noexcept;
   void sift_down(std::size_t i, heap_entry e) noexcept;
-  std::uint64_t random() noexcept;
 
   /// Some timer will fire. In real time one that never does counts too: a program may sleep until it gets a signal.
   bool timed() const noexcept {
@@ -1077,7 +1077,7 @@ inline leaf& loop::take_random_entry() noexcept {
   leaf* chosen = &ready_.front();
   std::uint64_t seen = 1;
   for (leaf* l = ready_.next(*chosen); l && seen < shuffle_width; l = ready_.next(*l))
-    if (random() % ++seen == 0) chosen = l;
+    if (split_mix(seed_) % ++seen == 0) chosen = l;
   chosen->unlink();
   return *chosen;
 }
@@ -1364,19 +1364,17 @@ inline void loop::simulate(clock::time_point start, std::uint64_t seed) noexcept
   seed_ = seed;
 }
 
+/// Of the loop that runs on this thread, as of its turn; without one, now.
+inline clock::time_point turn_time() noexcept {
+  const loop* here = loop::current();
+  return here ? here->batch_time() : clock::now();
+}
+
 inline bool loop::advance() noexcept {
   if (!timed()) return false;
   if (timers_.front().due > batch_time_) batch_time_ = timers_.front().due;
   fire_timers(batch_time_);
   return true;
-}
-
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-inline std::uint64_t loop::random() noexcept {
-  std::uint64_t z = (seed_ += 0x9e3779b97f4a7c15u);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG::detail

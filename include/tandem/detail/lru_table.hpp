@@ -1,21 +1,48 @@
-// tandem/detail/lru_table.hpp: entries by their key, and in the order in which they were used.
+// tandem/detail/lru_table.hpp: entries by their key, and in the order in which they were used; how they leave.
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "../asio.hpp"
 #include "../clock.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
 #include <utility>
 
-namespace tandem::inline TANDEM_CONFIG::detail {
+namespace tandem::inline TANDEM_CONFIG {
+
+/// Why an entry left a cache.
+enum class eviction {
+  capacity,  ///< it was the least recently used, and another needed its place
+  expired,   ///< its time was over
+  erased,    ///< by `erase` or `clear`
+  replaced   ///< by `put`, or by a later load
+};
+
+namespace detail {
 
 /// Hashes are often the keys themselves: this spreads them.
 inline std::size_t spread(std::size_t h) noexcept {
-  const std::uint64_t x = std::uint64_t(h) * 0x9e3779b97f4a7c15u;
+  const std::uint64_t x = (std::uint64_t(h) ^ (std::uint64_t(h) >> 32)) * 0x9e3779b97f4a7c15u;
   return static_cast<std::size_t>(x ^ (x >> 32));
+}
+
+/// A key of another type as it is looked up: as it is if the hash takes it, otherwise converted.
+template <class Key, class Hash, class K>
+decltype(auto) key_to_find(const K& key) {
+  if constexpr (std::is_same_v<K, Key> || requires { typename Hash::is_transparent; }) {
+    return (key);
+  } else {
+    if constexpr (std::is_integral_v<Key> && std::is_arithmetic_v<K>)
+      if (static_cast<K>(static_cast<Key>(key)) != key)
+        throw std::invalid_argument("tandem::lru_cache: the key " + std::to_string(key) + " does not fit its type");
+    return static_cast<Key>(key);
+  }
 }
 
 /// Items by their hash, which each of them knows. Open addressing with linear probing, at most three quarters full;
@@ -81,9 +108,14 @@ struct lru_link {
   lru_link *before = nullptr, *after = nullptr;
 };
 
-/// In one line of the processor's cache where it fits.
+/// Small ones in one line of the processor's cache.
 template <class Key, class Value>
-struct alignas(sizeof(Key) + sizeof(Value) <= 8 ? 64 : alignof(std::max_align_t)) lru_entry : lru_link {
+constexpr std::size_t entry_alignment = sizeof(Key) + sizeof(Value) <= 8
+                                            ? 64
+                                            : std::max({alignof(clock::duration), alignof(Key), alignof(Value)});
+
+template <class Key, class Value>
+struct alignas(entry_alignment<Key, Value>) lru_entry : lru_link {
   lru_entry(Key k, Value v, std::size_t h) : key(std::move(k)), value(std::move(v)), hash(h) {}
   clock::duration cost{};  // of loading it
   Key key;
@@ -92,6 +124,117 @@ struct alignas(sizeof(Key) + sizeof(Value) <= 8 ? 64 : alignof(std::max_align_t)
   std::size_t weight = 1;
   clock::time_point gone_at = clock::time_point::max();
   clock::time_point used_at{};  // kept where it matters
+  clock::time_point end(clock::duration tti) const noexcept {
+    const clock::time_point idle = saturated_sum(used_at, tti);
+    return idle < gone_at ? idle : gone_at;
+  }
 };
 
-}  // namespace tandem::inline TANDEM_CONFIG::detail
+/// Entries by their key and by their last use.
+template <class Entry, class Equal>
+class lru_table {
+ public:
+  lru_table() noexcept { order_.before = order_.after = &order_; }
+  lru_table(const lru_table&) = delete;
+  lru_table& operator=(const lru_table&) = delete;
+  ~lru_table() {
+    while (size() != 0) {
+      const std::unique_ptr<Entry> e(&oldest());
+      erase(*e);
+    }
+  }
+
+  std::size_t size() const noexcept { return index_.size(); }
+  std::size_t weight() const noexcept { return weight_; }
+  template <class K>
+  [[gnu::always_inline]] Entry* find(const K& key, std::size_t hash) const {
+    return index_.find(hash, [&](const Entry& e) { return equal_(e.key, key); });
+  }
+  /// The one whose last use is longest ago. There must be one.
+  Entry& oldest() noexcept { return static_cast<Entry&>(*order_.before); }
+  [[gnu::always_inline]] void use(Entry& e) noexcept {
+    if (order_.after == &e) return;
+    unlink(e);
+    link(e);
+  }
+  /// Room for one more, so that `insert` cannot fail.
+  void reserve() { index_.reserve(); }
+  void insert(Entry& e) noexcept {
+    weight_ += e.weight;
+    index_.insert(e);
+    link(e);
+  }
+  void erase(Entry& e) noexcept {
+    weight_ -= e.weight;
+    index_.erase(e);
+    unlink(e);
+  }
+
+ private:
+  void link(Entry& e) noexcept {
+    e.before = &order_;
+    e.after = order_.after;
+    order_.after = e.after->before = &e;
+  }
+  static void unlink(Entry& e) noexcept {
+    e.before->after = e.after;
+    e.after->before = e.before;
+  }
+  hash_index<Entry> index_;
+  lru_link order_;  // the newest after it, the oldest before it
+  std::size_t weight_ = 0;
+  [[no_unique_address]] Equal equal_;
+};
+
+/// The on_evict hooks that run on this thread, of caches: each has been called by the next. Not inlined: see clock.hpp.
+struct running_hook {
+  const void* cache;
+  const running_hook* outer;
+};
+[[gnu::noinline]] inline const running_hook*& hooks_of_this_thread() noexcept {
+  static constinit thread_local const running_hook* innermost = nullptr;
+  return innermost;
+}
+
+/// Entries that have left a cache. They are destroyed with this, when the cache's mutex is no longer held, after the
+/// hook has been told.
+template <class Cache>
+class lru_leavers {
+ public:
+  using entry = typename Cache::entry;
+  explicit lru_leavers(Cache& c) noexcept : cache_(c) {}
+  lru_leavers(const lru_leavers&) = delete;
+  lru_leavers& operator=(const lru_leavers&) = delete;
+  ~lru_leavers() {
+    if (first_ || replaced_) [[unlikely]]
+      see_off();
+  }
+  void add(entry& e, eviction why) noexcept {
+    why_ = why;
+    if (why == eviction::replaced)
+      replaced_ = &e;
+    else
+      e.after = std::exchange(first_, &e);
+  }
+
+ private:
+  [[gnu::noinline]] void see_off() noexcept {
+    if (replaced_) tell(*replaced_, eviction::replaced);
+    while (first_) tell(static_cast<entry&>(*std::exchange(first_, first_->after)), why_);
+  }
+  void tell(entry& x, eviction why) noexcept {
+    const std::unique_ptr<entry> e(&x);
+    if (!cache_.tells()) return;
+    const running_hook hook{&cache_, hooks_of_this_thread()};
+    hooks_of_this_thread() = &hook;
+    cache_.tell(x, why);
+    hooks_of_this_thread() = hook.outer;
+  }
+  Cache& cache_;
+  entry* replaced_ = nullptr;  // at most one in a call
+  lru_link* first_ = nullptr;  // of the others, which go for one reason
+  eviction why_{};
+};
+
+}  // namespace detail
+}  // namespace tandem::inline TANDEM_CONFIG
