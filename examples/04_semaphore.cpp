@@ -107,7 +107,8 @@ task<> quiet_moment(newspaper& n, semaphore& limit) {
   std::cout << "all permits taken: " << n.under_way << " requests under way\n";
 
   if (const permit turn = limit.try_acquire(); !turn) std::cout << "  no permit without a wait\n";
-  if (!co_await try_timeout(50ms, fetch(n, limit, "/arts"))) std::cout << "  none within 50 ms\n";
+  const auto page = co_await try_timeout(50ms, fetch(n, limit, "/arts"));
+  if (!page) std::cout << "  none within 50 ms\n";
   std::cout << "  in line: " << limit.waiting() << ", gave up: " << limit.stats().gave_up << '\n';
 }
 

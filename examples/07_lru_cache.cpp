@@ -92,10 +92,10 @@ task<> show(weather_client& weather, std::string city) {
 }
 
 task<> rounds(weather_client& weather, const weather_service& service) {
-  for (const char* round : {"first round", "second round"}) {
-    const int before = service.requests;
+  for (const char* round : {"first", "second"}) {
+    std::cout << round << " round:\n";
     for (const char* city : {"Bergen", "Oslo", "Atlantis", "Lyon"}) co_await show(weather, city);
-    std::cout << round << ": " << service.requests - before << " requests\n";
+    std::cout << "  requests so far: " << service.requests << '\n';
   }
 }
 // [/rounds]
@@ -108,13 +108,14 @@ task<> everybody(weather_client& weather) {
 }
 
 task<> somebody_in_a_hurry(weather_client& weather) {
-  if (!co_await try_timeout(5ms, weather.degrees("Cusco"))) std::cout << "  one has left\n";
+  const auto degrees = co_await try_timeout(5ms, weather.degrees("Cusco"));
+  if (!degrees) std::cout << "  one has left\n";
 }
 
 task<> stampede(weather_client& weather, const weather_service& service) {
-  const int before = service.requests;
+  std::cout << "ten thousand and one:\n";
   co_await gather(everybody(weather), somebody_in_a_hurry(weather));
-  std::cout << "ten thousand and one: " << service.requests - before << " request\n";
+  std::cout << "  requests so far: " << service.requests << '\n';
 }
 // [/stampede]
 

@@ -121,8 +121,8 @@ task<> transfers(pool& lines) {
   } catch (const std::runtime_error& e) {
     std::cout << "anna to karl: " << e.what() << '\n';
   }
-  if (!co_await try_timeout(200ms, transfer(lines, "anna", "taxes", 30)))
-    std::cout << "anna to the taxes: given up\n";
+  const bool in_time = co_await try_timeout(200ms, transfer(lines, "anna", "taxes", 30));
+  if (!in_time) std::cout << "anna to the taxes: given up\n";
 }
 
 task<> absent_minded(pool& lines) {

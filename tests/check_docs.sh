@@ -56,6 +56,12 @@ for page in docs/reference/*.md; do
   [[ -f include/tandem/$(basename "$page" .md).hpp ]] || complain "$page: there is no header of that name"
 done
 
+# What people copy must be right on g++ 12, which miscompiles some of these.
+while IFS= read -r line; do
+  complain "$line: g++ 12 may miscompile a co_await in a condition (README, \"The trap of g++ 12\"): name its result first"
+done < <(grep -nE '(if|while) \(!?co_await' examples/*.cpp examples/pictures/*.cpp book/*/*.md docs/reference/*.md |
+  cut -d: -f1,2)
+
 examples=0
 for file in examples/[0-9][0-9]_*.cpp; do
   [[ -f $file ]] || continue

@@ -135,10 +135,10 @@ TEST_CASE("a refresh that fails leaves the old result, and overrules nothing tha
 
 TEST_CASE("who comes when the old result has gone waits for the refresh that is under way") {
   auto main = []() -> task<> {
-    int calls = 0, at_once = 0, most = 0;
+    int fetches = 0, at_once = 0, most = 0;
     auto load = [&](int) -> task<int> {
       most = std::max(most, ++at_once);
-      const int v = ++calls;
+      const int v = ++fetches;
       co_await sleep_for(8s);
       --at_once;
       co_return v;
