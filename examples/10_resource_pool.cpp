@@ -121,7 +121,7 @@ task<> transfers(pool& lines) {
   } catch (const std::runtime_error& e) {
     std::cout << "anna to karl: " << e.what() << '\n';
   }
-  const bool in_time = co_await try_timeout(200ms, transfer(lines, "anna", "taxes", 30));
+  const auto in_time = co_await try_timeout(200ms, transfer(lines, "anna", "taxes", 30));
   if (!in_time) std::cout << "anna to the taxes: given up\n";
 }
 

@@ -1079,6 +1079,59 @@ task<> hires(harbour& h) {
   expect(h.pool.stats().size == 0, "a pool that is closed");
 }
 
+/// Books that somebody fetches once.
+template <template <class...> class Cache>
+struct library {
+  struct book {
+    explicit book(int n) : number(n) {}
+    book(const book& o) : number(o.number) {}
+    int number;
+    counted here{};
+  };
+  Cache<int, book> shelf{{.capacity = 3, .ttl = 1h}};
+  bool is_quiet() const { return shelf.stats().loading == 0 && shelf.size() <= 3; }
+};
+
+template <class Library>
+task<> reads(Library& l) {
+  using book = typename Library::book;
+  auto fetch = [](int n, counted = counted()) -> task<book> {
+    co_await tandem::yield();
+    co_return book(n);
+  };
+  auto fetch_all = [](std::vector<int> all, counted = counted()) -> task<std::vector<book>> {
+    co_await tandem::yield();
+    std::vector<book> books;
+    for (const int n : all) books.emplace_back(n);
+    co_return books;
+  };
+  auto asks = [&](int n) -> task<> {
+    const book b = co_await l.shelf.get(n, fetch);
+    expect(b.number == n, "a book");
+  };
+  auto leaves = [&](int n) -> task<> {
+    auto first = co_await tandem::race(l.shelf.get(n, fetch), tandem::yield());
+    if (first.index() == 0) expect(first.template get<0>().number == n, "a book in time");
+  };
+  auto changes = [&]() -> task<> {
+    l.shelf.put(2, book(2));
+    co_await tandem::yield();
+    l.shelf.erase(1);
+  };
+  co_await tandem::gather(asks(1), asks(1), leaves(4), asks(2), changes());
+  l.shelf.refresh(2, fetch);
+  const std::vector<int> some{1, 2, 3, 4, 1};
+  const std::vector<book> books = co_await l.shelf.get_many(some, fetch_all);
+  expect(books.size() == 5 && books[4].number == 1, "many books");
+  const auto fetch_alone = [&](int n) { return fetch(n); };
+  const auto remembers = tandem::cached(fetch_alone, {.ttl = 10s, .refresh_ahead = 9s});
+  for (int i = 0; i != 3; ++i) {
+    const book b = co_await remembers(5);
+    expect(b.number == 5, "a book that is remembered");
+    co_await tandem::sleep_for(2s);
+  }
+}
+
 /// Each part by itself; one for which there is no memory is left out, and the others must not notice.
 task<> everything(pairs& p) {
   std::vector<task<>> parts;
@@ -1231,6 +1284,18 @@ TEST_CASE("no memory in a pool of resources: bad_alloc from acquire, or one reso
     harbour h;
     tandem::simulate(hires(h));
     expect(h.is_quiet(), "a harbour");
+  });
+}
+TEST_CASE("no memory in a cache: bad_alloc from get, get_many, put or refresh, and no load is left") {
+  fail_each_allocation([] {
+    library<tandem::lru_cache> l;
+    tandem::simulate(reads(l));
+    expect(l.is_quiet(), "a library");
+  });
+  fail_each_allocation([] {
+    library<tandem::concurrent_lru_cache> l;
+    tandem::simulate(reads(l));
+    expect(l.is_quiet(), "a library for several loops");
   });
 }
 TEST_CASE("no memory for an Asio operation: bad_alloc from the co_await") { fail_part<operations>(); }
@@ -1411,6 +1476,11 @@ TEST_CASE("stops and teardown at every step while each allocation fails") {
   SECTION("leases") {
     fail_each_allocation_at_every_step<harbour>([](harbour& h) { return hires(h); },
                                                 [](harbour& h, kit::end) { return h.is_quiet(); });
+  }
+  SECTION("caches") {
+    using library = ::library<tandem::lru_cache>;
+    fail_each_allocation_at_every_step<library>([](library& l) { return reads(l); },
+                                                [](library& l, kit::end) { return l.is_quiet(); });
   }
   SECTION("clean-ups") {
     fail_each_allocation_at_every_step<pairs>([](pairs& p) { return protections(p); },

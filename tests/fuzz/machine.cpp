@@ -19,6 +19,7 @@
 #include <tandem/task_group.hpp>
 #include <tandem/wait.hpp>
 
+#include "caches.hpp"
 #include "driver.hpp"
 #include "leases.hpp"
 #include "model.hpp"
@@ -158,6 +159,7 @@ class world {
   unsigned long sleepers = 0;
   fuzz::queues<counted> queues;
   fuzz::leases<counted> leases;
+  fuzz::caches<counted> caches;
   std::deque<roster> rosters;              // of each pool that there was
   std::deque<fuzz::agenda<item>> agendas;  // of each scheduler
   /// Spawns `n` as a tree. Gives its number.
@@ -454,6 +456,12 @@ task<item> with_lease(const node& n, world& w, task<item> t) {
   l->is_in_use = false;
   if (n.a / 32 % 4 == 0) l.discard();
   co_return r;
+}
+
+/// `t` after some use of a cache that the program shares.
+task<item> with_cache(const node& n, world& w, task<item> t) {
+  co_await w.caches.use(n.a % 2 == 0, fuzz::dice(n));
+  co_return co_await std::move(t);
 }
 
 /// `t` with something of what the program shares, or without when it is not to be had in time.
@@ -1271,6 +1279,8 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         co_return m.returns(mix(v, co_await has_schedule(n, w, m)));
       case kind::lease:
         co_return m.returns(mix(v, (co_await with_lease(n, w, child(0))).code));
+      case kind::cache:
+        co_return m.returns(mix(v, (co_await with_cache(n, w, child(0))).code));
     }
   } catch (...) {
     m.fails(std::current_exception());
@@ -1340,6 +1350,7 @@ observation run(const node& program, const plan& p) {
     w.check_handlers();
     w.queues.check_and_empty();
     w.leases.check();
+    w.caches.check();
     seen.to_the_end = !w.closing;
     seen.log = std::move(w.log);
   }

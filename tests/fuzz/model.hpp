@@ -263,6 +263,7 @@ class model {
       case kind::generator:  // of one item, what the child gives
         return then(here, child(0, t, s));
       case kind::lease:  // who else has one?
+      case kind::cache:  // what is there?
       case kind::scheduler:
       case kind::flow:
       case kind::pool_crowd: {  // who comes first?

@@ -81,7 +81,8 @@ namespace fuzz {
   X(generator, 1, 1)           \
   X(flow, 1, 4)                \
   X(lease, 1, 1)               \
-  X(scheduler, 1, 4)
+  X(scheduler, 1, 4)           \
+  X(cache, 1, 1)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -163,6 +164,7 @@ struct node {
       case kind::lock:
       case kind::lines:
       case kind::lease:
+      case kind::cache:
       case kind::flow:
       case kind::pool_beside:
         return false;
