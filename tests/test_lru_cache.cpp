@@ -1,3 +1,4 @@
+#pragma GCC diagnostic ignored "-Wpsabi"  // g++ tells that passing what is aligned to 64 was different up to 4.6
 #include <tandem/lru_cache.hpp>
 
 #include <tandem/cancel.hpp>
@@ -879,8 +880,6 @@ TEST_CASE("a key of another type is converted first, unless the hash takes it; o
   CHECK_THROWS_AS(ints.find(5.7), std::invalid_argument);
 }
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"  // g++ tells that passing such values was different up to version 4.6
 TEST_CASE("an entry has the alignment that its value needs") {
   struct alignas(64) wide {
     int x = 1;
@@ -889,12 +888,11 @@ TEST_CASE("an entry has the alignment that its value needs") {
   cache.put(1, wide());
   CHECK(reinterpret_cast<std::uintptr_t>(cache.find(1)) % 64 == 0);
 }
-#pragma GCC diagnostic pop
 
 TEST_CASE("hashes that differ in their high or their low bits alone are spread") {
   for (const int shift : {0, 4, 12, 32, 48}) {
     std::set<std::size_t> places;
-    for (std::size_t i = 0; i != 4096; ++i) places.insert(tandem::detail::spread(i << shift) & 0x3fff);
+    for (std::size_t i = 0; i != 4096; ++i) places.insert(tandem::detail::spread(i << shift) >> 50);
     CHECK(places.size() > 3'000);
   }
 }

@@ -214,7 +214,7 @@ class cache_core {
       if (h->cache == this) throw std::logic_error("tandem::lru_cache: an on_evict hook uses its own cache");
   }
   template <class K>
-  std::size_t hash_of(const K& key) const {
+  std::uint64_t hash_of(const K& key) const {
     return spread(static_cast<std::size_t>(hash_(key)));
   }
 
@@ -230,7 +230,7 @@ class cache_core {
 
   /// Null if there is none, or its time is over.
   template <class K>
-  [[gnu::always_inline]] entry* look_up(const K& key, std::size_t hash, leavers& out) {
+  [[gnu::always_inline]] entry* look_up(const K& key, std::uint64_t hash, leavers& out) {
     entry* e = entries_.find(key, hash);
     if (!e || !is_timed_ || turn_time() < e->end(options_.tti)) return e;
     remove(*e, eviction::expired, out);
@@ -269,7 +269,7 @@ class cache_core {
 
   template <class K>
   std::optional<clock::time_point> expires_at(const K& key) {
-    const std::size_t hash = hash_of(key);
+    const std::uint64_t hash = hash_of(key);
     const std::scoped_lock lock(mutex_);
     const entry* e = entries_.find(key, hash);
     return e ? std::optional(e->end(options_.tti)) : std::nullopt;
@@ -277,23 +277,25 @@ class cache_core {
   template <class K>
   auto find(const K& key) {
     check_no_hook();
-    const std::size_t hash = hash_of(key);
+    const std::uint64_t hash = hash_of(key);
     leavers out(*this);
     const std::scoped_lock lock(mutex_);
+    using found = std::conditional_t<Loops::is_concurrent, std::optional<Value>, const Value*>;
     entry* e = look_up(key, hash, out);
+    if (!e) return miss(), found();
     if constexpr (Loops::is_concurrent) {
-      auto copy = e ? std::optional<Value>(e->value) : std::nullopt;
-      e ? hit(*e) : miss();
+      found copy(e->value);
+      hit(*e);
       return copy;
     } else {
-      e ? hit(*e) : miss();
-      return e ? &std::as_const(e->value) : nullptr;
+      hit(*e);
+      return found(&e->value);
     }
   }
 
   /// Calls the user's functions.
   std::unique_ptr<entry> make_entry(Key key, Value value, std::optional<clock::duration> ttl) {
-    const std::size_t hash = hash_of(key);
+    const std::uint64_t hash = hash_of(key);
     auto e = std::make_unique<entry>(std::move(key), std::move(value), hash);
     if (options_.weight) e->weight = options_.weight(e->key, e->value);
     if (!has_times_ && !ttl) return e;
@@ -319,7 +321,7 @@ class cache_core {
   template <class K>
   bool erase(const K& key) {
     check_no_hook();
-    const std::size_t hash = hash_of(key);
+    const std::uint64_t hash = hash_of(key);
     leavers out(*this);
     const std::scoped_lock lock(mutex_);
     flight* f = flights_.find(key, hash);

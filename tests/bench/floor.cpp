@@ -91,6 +91,7 @@ int main(int argc, char** argv) {
   items::add("due_timer", due_timers);
   items::add("echo", echo);
   add_pool_items();
+  add_cache_items();
   add_thread_items();
   return items::run_chosen(argc, argv);
 }

@@ -6,6 +6,9 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <string>
+#include <type_traits>
+#include <vector>
 
 namespace items {
 
@@ -33,6 +36,20 @@ inline double heap_in_use() {
 /// Of job `i`: one of so many, in no order; if there are as many jobs, each has one of its own.
 inline int priority(unsigned i, unsigned priorities) { return static_cast<int>(std::uint64_t(i) * 7'919 % priorities); }
 
+/// A thousand keys, in no order.
+template <class Key>
+std::vector<Key> cache_keys() {
+  std::vector<Key> keys;
+  for (unsigned i = 0; i != 1'000; ++i) {
+    const int number = static_cast<int>(i * 2'654'435'761u >> 1);
+    if constexpr (std::is_integral_v<Key>)
+      keys.push_back(number);
+    else
+      keys.push_back("user " + std::to_string(number));
+  }
+  return keys;
+}
+
 }  // namespace items
 
 /// Those of items.hpp: in floor_items.cpp and tandem_items.cpp.
@@ -41,3 +58,5 @@ void add_shared_items();
 void add_thread_items();
 /// Leases of a pool, items of streams and jobs of a scheduler: those of tandem_pools.cpp or floor_pools.cpp.
 void add_pool_items();
+/// Hits of a cache: those of tandem_caches.cpp or floor_caches.cpp.
+void add_cache_items();

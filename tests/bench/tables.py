@@ -54,6 +54,10 @@ ITEMS = [
     Item("scheduler/1000", "the same of 1,000", "ns", note="heap"),
     Item("scheduler/100000", "the same of 100,000", "ns", note="heap"),
     Item("scheduler_distinct/100000", "the same of 100,000, each with a priority of its own", "ns", note="heap"),
+    Item("cache_find", "hit of a cache, looked up", "ns", ratio=1.5, note="cache"),
+    Item("cache_get", "the same, awaited", "ns", ratio=1.5, note="cache"),
+    Item("cache_get_string", "the same, keys of 15 characters", "ns", ratio=1.5, note="cache"),
+    Item("cache_get_concurrent", "the same of a cache for several loops", "ns", limit=8, note="cache"),
     Item("across_threads", "100,000 children to another thread's loop, a child", "ns", ratio=3.0, note="threads"),
     Item("across_threads_batched", "the same, 1,000 at a time", "ns", ratio=3.0, note="threads"),
     Item("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", ratio=1.3),
@@ -72,6 +76,8 @@ NOTES = {
     "threads": "Children that end at once, made here and run there. Each is sent by itself, `on(context, child())`, "
                "and its end comes back by itself; or 1,000 go together, in a task that gathers them, and so do their "
                "ends.",
+    "cache": "One of 1,000 entries, in no order. The floor finds it in a flat table and moves it to the front of a list, "
+             "and knows neither times nor numbers.",
     "list": "The floor takes it from a list and puts it back.",
     "generator": "map, filter and take, each a generator. The floor's cannot wait.",
     "heap": "All are in line before the first starts. The floor pushes plain functions into a std::priority_queue, and "
@@ -387,6 +393,10 @@ COUNTED = [
     ("stream", 5, 1_000),
     ("scheduler/10", 100, 10),
     ("scheduler/1000", 5, 1_000),
+    ("cache_find", 5, 1_000),
+    ("cache_get", 5, 1_000),
+    ("cache_get_string", 5, 1_000),
+    ("cache_get_concurrent", 5, 1_000),
     ("due_timer", 2, 1_000),
     ("echo", 2, 1_000),
 ]

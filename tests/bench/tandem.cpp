@@ -100,6 +100,7 @@ int main(int argc, char** argv) {
   items::add("echo", items::run<echo>);
   items::add("schedules", schedules)->Unit(benchmark::kMillisecond);
   add_pool_items();
+  add_cache_items();
   add_thread_items();
   return items::run_chosen(argc, argv);
 }

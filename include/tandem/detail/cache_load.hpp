@@ -15,6 +15,7 @@
 #include "waiting.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>  // std::invoke
 #include <memory>
@@ -66,8 +67,8 @@ class any_load : public root {
 /// The load of one key, seen by those who want it.
 template <class Key, class Value, class Loops>
 struct cache_flight : list_node {
-  cache_flight(Key k, std::size_t h) : hash(h), key(std::move(k)) {}
-  std::size_t hash;
+  cache_flight(Key k, std::uint64_t h) : hash(h), key(std::move(k)) {}
+  std::uint64_t hash;
   Key key;
   typename Loops::line waiters;
   result<Value> value;
@@ -84,7 +85,7 @@ class cache_flights {
  public:
   /// One that can be joined.
   template <class K>
-  Flight* find(const K& key, std::size_t hash) const {
+  Flight* find(const K& key, std::uint64_t hash) const {
     return known_.find(hash, [&](const Flight& f) { return equal_(f.key, key); });
   }
   /// Room for one more, so that `add` cannot fail.
@@ -290,7 +291,7 @@ class bulk_load final : public load_tree<Core> {
   }
   bool empty() const noexcept { return flights_.empty(); }
   /// It has to take off. With the mutex held.
-  flight& add(const typename Core::key_type& k, std::size_t hash) {
+  flight& add(const typename Core::key_type& k, std::uint64_t hash) {
     keys_.push_back(k);
     flights_.push_back(new flight(k, hash));
     flights_.back()->load = this;
@@ -416,7 +417,7 @@ class cache_request {
   template <class K, class L>
   cache_request(Core& c, const K& k, L&& loader) : core_(&c) {
     c.check_no_hook();
-    const std::size_t hash = c.hash_of(k);
+    const std::uint64_t hash = c.hash_of(k);
     typename Core::leavers out(c);
     const std::scoped_lock lock(c.mutex());
     if (auto* e = c.look_up(k, hash, out)) {
@@ -438,10 +439,10 @@ class cache_request {
  protected:
   struct wish {
     template <class L>
-    wish(key_type k, L&& l, std::size_t h) : key(std::move(k)), loader(std::forward<L>(l)), hash(h) {}
+    wish(key_type k, L&& l, std::uint64_t h) : key(std::move(k)), loader(std::forward<L>(l)), hash(h) {}
     key_type key;
     Loader loader;
-    std::size_t hash;
+    std::uint64_t hash;
   };
   Core* core_;
   std::optional<value> value_;
@@ -507,7 +508,7 @@ std::vector<cache_claim<Core>> look_up_many(Core& c, const std::vector<typename 
                                             std::vector<std::optional<typename Core::value_type>>& found) {
   std::vector<cache_claim<Core>> claims;
   claims.reserve(keys.size());
-  std::vector<std::size_t> hashes;
+  std::vector<std::uint64_t> hashes;
   for (const auto& k : keys) hashes.push_back(c.hash_of(k));
   auto load = std::make_unique<bulk_load<Core, Loader>>(c, *loop::current(), std::move(loader), keys.size());
   try {

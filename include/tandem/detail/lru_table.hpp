@@ -6,6 +6,7 @@
 #include "../clock.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,11 +27,9 @@ enum class eviction {
 
 namespace detail {
 
-/// Hashes are often the keys themselves: this spreads them.
-inline std::size_t spread(std::size_t h) noexcept {
-  const std::uint64_t x = (std::uint64_t(h) ^ (std::uint64_t(h) >> 32)) * 0x9e3779b97f4a7c15u;
-  return static_cast<std::size_t>(x ^ (x >> 32));
-}
+/// Hashes are often the keys themselves: this spreads them, so that its high bits say a place (Knuth, The Art of
+/// Computer Programming, volume 3, 6.4: Fibonacci hashing).
+inline std::uint64_t spread(std::size_t h) noexcept { return std::uint64_t(h) * 0x9e3779b97f4a7c15u; }
 
 /// A key of another type as it is looked up: as it is if the hash takes it, otherwise converted.
 template <class Key, class Hash, class K>
@@ -52,8 +51,8 @@ class hash_index {
  public:
   std::size_t size() const noexcept { return size_; }
   template <class IsIt>
-  [[gnu::always_inline]] Item* find(std::size_t hash, IsIt is_it) const {
-    for (std::size_t i = hash & mask_;; i = (i + 1) & mask_) {
+  [[gnu::always_inline]] Item* find(std::uint64_t hash, IsIt is_it) const {
+    for (std::size_t i = place_of(hash);; i = (i + 1) & mask_) {
       const place& p = places_[i];
       if (!p.item) return nullptr;
       if (p.hash == hash && is_it(*p.item)) return p.item;
@@ -61,21 +60,21 @@ class hash_index {
   }
   /// Room for one more, so that `insert` cannot fail.
   void reserve() {
-    if ((size_ + 1) * 4 > (mask_ + 1) * 3) grow();
+    if (!owned_ || (size_ + 1) * 4 > (mask_ + 1) * 3) grow();
   }
   void insert(Item& x) noexcept {
-    std::size_t i = x.hash & mask_;
+    std::size_t i = place_of(x.hash);
     while (places_[i].item) i = (i + 1) & mask_;
     places_[i] = {x.hash, &x};
     ++size_;
   }
   void erase(Item& x) noexcept {
-    std::size_t i = x.hash & mask_;
+    std::size_t i = place_of(x.hash);
     while (places_[i].item != &x) i = (i + 1) & mask_;
     for (std::size_t j = i;;) {  // whoever was pushed on past the gap moves up into it
       j = (j + 1) & mask_;
       if (!places_[j].item) break;
-      if (((j - places_[j].hash) & mask_) < ((j - i) & mask_)) continue;
+      if (((j - place_of(places_[j].hash)) & mask_) < ((j - i) & mask_)) continue;
       places_[i] = places_[j];
       i = j;
     }
@@ -85,23 +84,26 @@ class hash_index {
 
  private:
   struct place {
-    std::size_t hash = 0;
+    std::uint64_t hash = 0;
     Item* item = nullptr;
   };
   [[gnu::noinline]] void grow() {
-    const std::size_t old_size = mask_ + 1, new_size = owned_ ? 2 * old_size : 16;
+    const std::size_t old_size = owned_ ? mask_ + 1 : 0, new_size = owned_ ? 2 * old_size : 16;
     std::unique_ptr<place[]> old(new place[new_size]);
     old.swap(owned_);
     places_ = owned_.get();
     mask_ = new_size - 1;
+    shift_ = 64 - std::countr_zero(new_size);
     size_ = 0;
-    for (std::size_t i = 0; old && i != old_size; ++i)
+    for (std::size_t i = 0; i != old_size; ++i)
       if (old[i].item) insert(*old[i].item);
   }
-  place none_;  // so that an empty index can be looked into
+  std::size_t place_of(std::uint64_t hash) const noexcept { return static_cast<std::size_t>(hash >> shift_); }
+  place none_[2];  // so that an empty index can be looked into
   std::unique_ptr<place[]> owned_;
-  place* places_ = &none_;
-  std::size_t mask_ = 0, size_ = 0;
+  place* places_ = none_;
+  std::size_t mask_ = 1, size_ = 0;
+  int shift_ = 63;
 };
 
 struct lru_link {
@@ -116,11 +118,11 @@ constexpr std::size_t entry_alignment = sizeof(Key) + sizeof(Value) <= 8
 
 template <class Key, class Value>
 struct alignas(entry_alignment<Key, Value>) lru_entry : lru_link {
-  lru_entry(Key k, Value v, std::size_t h) : key(std::move(k)), value(std::move(v)), hash(h) {}
+  lru_entry(Key k, Value v, std::uint64_t h) : key(std::move(k)), value(std::move(v)), hash(h) {}
   clock::duration cost{};  // of loading it
   Key key;
   Value value;
-  std::size_t hash;
+  std::uint64_t hash;
   std::size_t weight = 1;
   clock::time_point gone_at = clock::time_point::max();
   clock::time_point used_at{};  // kept where it matters
@@ -147,7 +149,7 @@ class lru_table {
   std::size_t size() const noexcept { return index_.size(); }
   std::size_t weight() const noexcept { return weight_; }
   template <class K>
-  [[gnu::always_inline]] Entry* find(const K& key, std::size_t hash) const {
+  [[gnu::always_inline]] Entry* find(const K& key, std::uint64_t hash) const {
     return index_.find(hash, [&](const Entry& e) { return equal_(e.key, key); });
   }
   /// The one whose last use is longest ago. There must be one.
