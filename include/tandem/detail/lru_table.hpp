@@ -154,6 +154,8 @@ class lru_table {
   }
   /// The one whose last use is longest ago. There must be one.
   Entry& oldest() noexcept { return static_cast<Entry&>(*order_.before); }
+  /// The one that was used next after `e`, or null.
+  Entry* newer(Entry& e) noexcept { return e.before == &order_ ? nullptr : static_cast<Entry*>(e.before); }
   [[gnu::always_inline]] void use(Entry& e) noexcept {
     if (order_.after == &e) return;
     unlink(e);
