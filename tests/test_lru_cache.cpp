@@ -740,6 +740,19 @@ TEST_CASE("who comes when the old value has gone waits for the refresh; put and 
   simulate(main());
 }
 
+TEST_CASE("a refresh is wanted by the cache: who joins it and leaves does not stop it") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10}};
+    auto load = [](int) { return kit::after(10s, 7); };
+    cache.refresh(1, load);
+    const auto in_time = co_await tandem::try_timeout(1s, cache.get(1, load));
+    CHECK(!in_time);
+    co_await sleep_for(10s);
+    CHECK(*cache.find(1) == 7);
+  };
+  simulate(main());
+}
+
 TEST_CASE("a refresh needs a loop") {
   lru_cache<int, int> cache{{.capacity = 10}};
   auto load = [](int) { return kit::after(1ms, 1); };
