@@ -1,0 +1,4 @@
+// What the programs beside this include, compiled beforehand: parsing it each time took most of their time.
+#include <tandem/reflect.hpp>
+#include <tandem/resolve.hpp>
+#include <tandem/tandem.hpp>
