@@ -1,7 +1,8 @@
-#pragma GCC diagnostic ignored "-Wpsabi"  // g++ tells that passing what is aligned to 64 was different up to 4.6
 #include <tandem/lru_cache.hpp>
 
 #include <tandem/cancel.hpp>
+#include <tandem/event.hpp>
+#include <tandem/race.hpp>
 #include <tandem/run.hpp>
 #include <tandem/wait.hpp>
 
@@ -753,6 +754,38 @@ TEST_CASE("a refresh is wanted by the cache: who joins it and leaves does not st
   simulate(main());
 }
 
+TEST_CASE("a refresh that brings what outweighs the cache leaves nothing outdated behind") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10, .weight = [](int, int v) { return std::size_t(v); }}};
+    cache.put(1, 5);
+    auto load = [](int) { return kit::after(1ms, 11); };
+    cache.refresh(1, load);
+    co_await sleep_for(2ms);
+    CHECK(!cache.find(1));
+    CHECK(cache.stats().too_heavy == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a refresh of what is being loaded is the load that nobody's leaving stops") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10}};
+    auto load = [](int) { return kit::after(10s, 7); };
+    auto asks = [&]() -> task<> {
+      const auto in_time = co_await tandem::try_timeout(1s, cache.get(1, load));
+      CHECK(!in_time);
+    };
+    auto refreshes = [&]() -> task<> {
+      co_await yield();
+      cache.refresh(1, load);
+    };
+    co_await tandem::gather(asks(), refreshes());
+    co_await sleep_for(10s);
+    CHECK(*cache.find(1) == 7);
+  };
+  simulate(main());
+}
+
 TEST_CASE("a refresh needs a loop") {
   lru_cache<int, int> cache{{.capacity = 10}};
   auto load = [](int) { return kit::after(1ms, 1); };
@@ -849,6 +882,69 @@ TEST_CASE("the loader's plain part may drop the cache") {
   simulate(main());
 }
 
+TEST_CASE("what a loader does where it is called may decide the race in which it is called") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10}};
+    tandem::event e;
+    auto sets = [&](int) {
+      e.set();
+      return kit::after(5s, 1);
+    };
+    const auto first = co_await tandem::race(e.wait(), cache.get(1, sets));
+    CHECK(first.index() == 0);
+    CHECK(clock::now() == at(0s));
+    co_await yield();
+    CHECK(cache.stats().load_cancellations == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a loader may stop who asks where it is called; in a race the other arm is stopped and cleaned up") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10}};
+    int cleaned = 0;
+    auto body = [&](tandem::task_group& g) -> task<> {
+      auto stops = [&](int) {
+        g.cancel();
+        return kit::after(5s, 1);
+      };
+      const auto clean_up = [&] { return ++cleaned, kit::after(1s, 1); };
+      auto waits = [&]() -> task<int> { co_return co_await tandem::finally(kit::after(1h, 1), clean_up); };
+      auto asks = [&]() -> task<> { co_await tandem::race(waits(), cache.get(1, stops)); };
+      auto asks_alone = [&]() -> task<> { co_await cache.get(2, stops); };
+      g.spawn(asks());
+      g.spawn(asks_alone());
+      co_return;
+    };
+    co_await tandem::with_task_group(body);
+    CHECK(cleaned == 1);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a concurrent cache that goes while its last load ends on another thread") {
+  for (int i = 0; i != 20; ++i) {
+    auto cache = std::make_unique<concurrent_lru_cache<int, int>>(
+        tandem::lru_cache_options<int, int>{.capacity = 10'000, .on_evict = [](int, int, eviction) {}});
+    for (int k = 0; k != 3'000; ++k) cache->put(k, k);
+    std::atomic<bool> waits = false;
+    std::thread other([&] {
+      auto load = [](int) { return kit::after(1h, 1); };
+      auto asks = [&]() -> task<> {
+        auto getting = cache->get(-1, load);
+        waits = true;
+        co_await thrown_by(std::move(getting));
+      };
+      tandem::run(asks());
+    });
+    while (!waits) std::this_thread::yield();
+    while (cache->stats().loading == 0) std::this_thread::yield();
+    cache.reset();
+    other.join();
+  }
+}
+
 TEST_CASE("a load that is stopped, because nobody wants it, is no failure") {
   auto main = []() -> task<> {
     lru_cache<int, int> cache{{.capacity = 10}};
@@ -891,6 +987,10 @@ TEST_CASE("a key of another type is converted first, unless the hash takes it; o
   CHECK(ints.find(5L));
   CHECK_THROWS_WITH(ints.find((1LL << 32) + 5), "tandem::lru_cache: the key 4294967301 does not fit its type");
   CHECK_THROWS_AS(ints.find(5.7), std::invalid_argument);
+  lru_cache<unsigned, int> positive{{.capacity = 10}};
+  CHECK_THROWS_AS(positive.erase(-1), std::invalid_argument);
+  auto load = [](std::vector<unsigned> keys) { return kit::after(1ms, std::vector<int>(keys.size())); };
+  CHECK_THROWS_AS(positive.get_many(std::vector<int>(1, -1), load), std::invalid_argument);
 }
 
 TEST_CASE("an entry has the alignment that its value needs") {

@@ -254,6 +254,48 @@ TEST_CASE("whatever the schedule and wherever it is stopped, what was not used i
       });
 }
 
+TEST_CASE("what comes back late is given back as if it had not been taken, or not at all") {
+  auto main = []() -> task<> {
+    // A race that is won by a turn that nobody uses, because the clean-up of the other arm fails.
+    const auto wasted = [](rate_limiter& limit, std::size_t n, clock::duration clean_up) -> task<> {
+      const auto fails = [&]() -> task<> {
+        co_await sleep_for(clean_up);
+        throw std::runtime_error("clean-up");
+      };
+      auto waits = [&]() -> task<> { co_await tandem::finally(sleep_for(1h), fails); };
+      co_await thrown_by(tandem::race(waits(), limit.acquire(n)));
+    };
+    rate_limiter window{sliding_window{.limit = 2, .window = 10s}};
+    co_await wasted(window, 1, 1s);  // taken at 0, given back at 1
+    CHECK(window.remaining() == 2);
+    co_await wasted(window, 1, 11s);  // its window is over
+    CHECK(window.remaining() == 2);
+    rate_limiter bucket{token_bucket{.rate = 1, .burst = 10}}, cells{gcra{.rate = 1, .burst = 10}};
+    for (rate_limiter* l : {&bucket, &cells}) {
+      co_await wasted(*l, 10, 1s);
+      CHECK(l->remaining() == 10);
+      const auto uses = [&]() -> task<> {
+        co_await sleep_for(15s);
+        CHECK(l->try_acquire(10));
+      };
+      co_await gather(wasted(*l, 10, 16s), uses());  // what was taken has come again, and has been used
+      CHECK(l->remaining() <= 1);
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("an acquire that is awaited when its limiter has gone is told") {
+  auto main = []() -> task<> {
+    auto limit = std::make_unique<rate_limiter>(gcra{.rate = 1, .per = 1h});
+    auto late = limit->acquire();
+    limit.reset();
+    const std::string text = co_await thrown_by(std::move(late));
+    CHECK(text == "tandem::cancelled: Operation aborted.");
+  };
+  simulate(main());
+}
+
 // ---- keys ----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("each key has limits of its own, and there are never more keys than there may be") {
@@ -278,6 +320,20 @@ TEST_CASE("each key has limits of its own, and there are never more keys than th
     CHECK(limit.size() == 3);
     co_await limit.acquire("ann", 2);
     CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a count that is refused makes no key, and an acquire that is over keeps none") {
+  auto main = []() -> task<> {
+    keyed_rate_limiter<int> limit{tandem::keyed_rate_limiter_options{.max_keys = 1}, gcra{.rate = 1}};
+    CHECK_THROWS_AS(limit.try_acquire(1, 5), std::invalid_argument);
+    CHECK_THROWS_AS(limit.acquire(1, 0), std::invalid_argument);
+    CHECK(limit.size() == 0);
+    auto once = limit.acquire(1);
+    co_await std::move(once);
+    co_await sleep_for(1s);
+    CHECK(limit.try_acquire(2));
   };
   simulate(main());
 }
@@ -323,6 +379,19 @@ TEST_CASE("limits that make no sense are refused, each with its name and value")
   using keyed = keyed_rate_limiter<int>;
   CHECK_THROWS_WITH(keyed(tandem::keyed_rate_limiter_options{.max_keys = 0}, gcra{.rate = 1}),
                     "tandem::keyed_rate_limiter: max_keys is 0; it must be at least 1");
+}
+
+TEST_CASE("limits hold before time 0") {
+  auto main = []() -> task<> {
+    rate_limiter cells{gcra{.rate = 1, .burst = 9'000'000'000}}, window{sliding_window{.limit = 2}};
+    CHECK(cells.try_acquire(9'000'000'000));
+    CHECK(cells.remaining() == 0);
+    CHECK(cells.try_acquire().retry_after == 1s);
+    CHECK(window.try_acquire(2));
+    CHECK(window.try_acquire().retry_after == 1s);
+    co_return;
+  };
+  simulate(main(), {.start = clock::time_point(-24h * 365 * 200)});
 }
 
 TEST_CASE("a limit that is at the end of what can be counted holds") {

@@ -243,11 +243,11 @@ class cache_core {
   void hit(entry& e) noexcept {
     touch(e);
     ++stats_.hits;
-    stats_.time_saved += e.cost;
+    stats_.time_saved += std::min(e.cost, clock::duration::max() - stats_.time_saved);
   }
   void miss() noexcept { ++stats_.misses; }
   /// A new one, in place of any that is there, or is being loaded. It is not too heavy.
-  void store(std::unique_ptr<entry> e, leavers& out) {
+  void store(std::unique_ptr<entry>& e, leavers& out) {
     entries_.reserve();
     flight* f = flights_.find(e->key, e->hash);
     entry* old = entries_.find(e->key, e->hash);
@@ -315,7 +315,7 @@ class cache_core {
                                   " is put into a cache whose capacity is " + std::to_string(options_.capacity));
     leavers out(*this);
     const std::scoped_lock lock(mutex_);
-    store(std::move(e), out);
+    store(e, out);
     is_timed_ = is_timed_ || ttl;
   }
   template <class K>
@@ -345,13 +345,17 @@ class cache_core {
       leavers out(*this);
       const std::scoped_lock lock(mutex_);
       is_ownerless_ = true;
+      ++users_;  // this, until the hook has been told
       while (flight* f = flights_.any()) {
         give_up(*f);
         f->value.set_error(gone);
         land(*f);
       }
       while (entries_.size() != 0) remove(entries_.oldest(), eviction::erased, out);
-      over = users_ == 0;
+    }
+    {
+      const std::scoped_lock lock(mutex_);
+      over = --users_ == 0;
     }
     if (over) delete this;
   }
@@ -402,11 +406,11 @@ class cache_core {
     if (f.is_over) return;  // the cache has gone
     if (f.is_known) {
       flights_.forget(f);
-      if (e && e->weight > options_.capacity)
-        ++stats_.too_heavy;
-      else if (e)
-        try {
-          store(std::move(e), out);
+      if (e) try {
+          if (e->weight <= options_.capacity)
+            store(e, out);
+          else if (++stats_.too_heavy; entry* old = entries_.find(e->key, e->hash))
+            remove(*old, eviction::replaced, out);  // which is outdated
         } catch (...) {
         }
     }
@@ -484,14 +488,14 @@ task<std::vector<Value>> basic_lru_cache<Key, Value, Hash, Equal, Loops>::get_ma
   detail::refuse_what_gcc12_miscompiles<Keys, Loader>();
   core_->check_no_hook();
   std::vector<Key> all;
-  for (auto&& key : keys) all.emplace_back(key);
+  for (auto&& key : keys) all.push_back(detail::key_from<Key>(key));
   return detail::load_many<core, std::decay_t<Loader>>(*core_, std::move(all), std::forward<Loader>(loader));
 }
 
 template <class Key, class Value, class Hash, class Equal, class Loops>
 template <class K, class Loader>
 void basic_lru_cache<Key, Value, Hash, Equal, Loops>::refresh(K&& key, Loader&& loader) {
-  detail::load_again<core, std::decay_t<Loader>>(*core_, Key(std::forward<K>(key)), std::forward<Loader>(loader));
+  detail::load_again<core, std::decay_t<Loader>>(*core_, detail::key_from<Key>(key), std::forward<Loader>(loader));
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -344,7 +344,11 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
     if constexpr (arm<J>::is_leaf) try {
         if (a.body.await_ready()) return decide(J);
         if (stop_came() || f.scope->state != detail::scope::running) return;
-        if (!a.body.suspend(f)) return decide(J);
+        const bool is_parked = a.body.suspend(f);
+        // A user's function that ran in there may have granted another arm, or stopped this race.
+        if (decided() || (is_parked && !a.body.waiting() && !a.body.granted()))
+          return a.body.waiting() ? a.body.leave() : a.body.unlink();
+        if (!is_parked) return decide(J);
         if (a.body.granted()) return a.body.unlink(), decide(J);  // by itself: refused for want of memory
         leaf_waits(a.body);
       } catch (...) {

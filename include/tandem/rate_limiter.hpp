@@ -70,7 +70,7 @@ namespace detail {
 class rate_core;
 class rate_request;
 class rate_waiter;
-class any_rate;
+class rate_limits;
 void disown(rate_core&) noexcept;
 }  // namespace detail
 
@@ -160,7 +160,7 @@ class keyed_rate_limiter {
   clock::time_point forget_idle(clock::time_point now);
 
   keyed_rate_limiter_options options_;
-  std::vector<detail::any_rate> limits_;
+  std::unique_ptr<const detail::rate_limits> limits_;  // of a new key
   [[no_unique_address]] Hash hash_;
   detail::lru_table<entry, Equal> keys_;
 };
@@ -185,7 +185,8 @@ inline void check_rate(std::size_t rate, std::size_t burst, clock::duration per,
 /// Of integers that are not negative.
 inline std::int64_t divided_up(std::int64_t a, std::int64_t b) noexcept { return a / b + (a % b != 0); }
 
-// A limit's state. `ready_at(n)` is when n could be taken, maybe in the past; `take` is called at no earlier time.
+// A limit's state. `ready_at(n)` is when n could be taken, maybe in the past; `take` is called at no earlier time. What
+// was taken `when` is given back: exactly as if it had not been, or, if that is no longer known, not at all.
 
 /// Integers: a token is `per` parts, and `rate` parts come each nanosecond.
 class bucket_state {
@@ -205,7 +206,9 @@ class bucket_state {
     level_ = level_at(now) - static_cast<std::int64_t>(n) * per_;
     last_ = std::max(last_, now);
   }
-  void give_back(std::size_t n) noexcept { level_ = std::min(full_, level_ + static_cast<std::int64_t>(n) * per_); }
+  void give_back(std::size_t n, clock::time_point, bool is_exact) noexcept {
+    if (is_exact) level_ = std::min(full_, level_ + static_cast<std::int64_t>(n) * per_);
+  }
   clock::time_point idle_at() const noexcept {
     return saturated_sum(last_, clock::duration(divided_up(full_ - level_, rate_)));
   }
@@ -230,14 +233,18 @@ class gcra_state {
   }
   std::size_t most() const noexcept { return burst_; }
   clock::time_point ready_at(std::size_t n) const noexcept {
-    return turn_ == clock::time_point::min() ? turn_ : turn_ - times(burst_) + times(n);
+    const clock::duration early = times(burst_ - n);
+    return turn_ < clock::time_point::min() + early ? clock::time_point::min() : turn_ - early;
   }
   std::size_t available(clock::time_point now) const noexcept {
     if (turn_ <= now) return burst_;
-    return static_cast<std::size_t>(std::max<std::int64_t>(0, (now - (turn_ - times(burst_))) / interval_));
+    const clock::duration free = times(burst_) - (turn_ - now);
+    return free <= clock::duration::zero() ? 0 : static_cast<std::size_t>(free / interval_);
   }
   void take(std::size_t n, clock::time_point now) noexcept { turn_ = saturated_sum(std::max(turn_, now), times(n)); }
-  void give_back(std::size_t n) noexcept { turn_ -= times(n); }
+  void give_back(std::size_t n, clock::time_point, bool is_exact) noexcept {
+    if (is_exact) turn_ -= times(n);
+  }
   clock::time_point idle_at() const noexcept { return turn_; }
 
  private:
@@ -285,12 +292,13 @@ class window_state {
       events_.push_back({now, n});
     used_ += n;
   }
-  void give_back(std::size_t n) noexcept {
-    while (n != 0 && !events_.empty()) {
-      const std::size_t some = std::min(n, events_.back().count);
-      n -= some;
-      used_ -= some;
-      if ((events_.back().count -= some) == 0) events_.pop_back();
+  void give_back(std::size_t n, clock::time_point when, bool) noexcept {
+    for (event& e : events_) {
+      if (e.when < when) continue;
+      n = std::min(n, e.count);  // none is left if the window is over
+      e.count -= n;
+      used_ -= n;
+      return;
     }
   }
   clock::time_point idle_at() const noexcept {
@@ -347,12 +355,22 @@ class rate_limits {
     try {
       for (; taken != all_.size(); ++taken) all_[taken].with([=](auto& l) { l.take(n, now); });
     } catch (...) {
-      while (taken != 0) all_[--taken].with([=](auto& l) { l.give_back(n); });
+      while (taken != 0) all_[--taken].with([=](auto& l) { l.give_back(n, now, true); });
       throw;
     }
+    ++takes_;
   }
-  void give_back(std::size_t n) noexcept {
-    for (any_rate& r : all_) r.with([=](auto& l) { l.give_back(n); });
+  /// Which take was the last.
+  std::uint64_t takes() const noexcept { return takes_; }
+  void give_back(std::size_t n, clock::time_point when, std::uint64_t take, clock::time_point now) noexcept {
+    const bool is_exact = now == when || take == takes_;
+    for (any_rate& r : all_) r.with([=](auto& l) { l.give_back(n, when, is_exact); });
+  }
+  void check(std::size_t count) const {
+    if (count == 0) refuse_rate("acquiring 0; it must be at least 1");
+    if (count > most())
+      refuse_rate("acquiring " + std::to_string(count) + " of at most " + std::to_string(most()) +
+                  " would wait for ever");
   }
 
  private:
@@ -369,12 +387,13 @@ class rate_limits {
     return t;
   }
   std::vector<any_rate> all_;
+  std::uint64_t takes_ = 0;
 };
 
 /// It lives as long as the limiter, or somebody who waits.
 class rate_core : public std::enable_shared_from_this<rate_core> {
  public:
-  explicit rate_core(std::vector<any_rate> limits) : limits_(std::move(limits)) {}
+  explicit rate_core(rate_limits limits) : limits_(std::move(limits)) {}
   rate_core(const rate_core&) = delete;
   rate_core& operator=(const rate_core&) = delete;
 
@@ -383,13 +402,9 @@ class rate_core : public std::enable_shared_from_this<rate_core> {
     if (!l) throw std::logic_error("tandem::rate_limiter: used where no loop runs, and so there is no time");
     return *l;
   }
-  void check_count(std::size_t count) const {
-    if (count == 0) refuse_rate("acquiring 0; it must be at least 1");
-    if (count > limits_.most())
-      refuse_rate("acquiring " + std::to_string(count) + " of at most " + std::to_string(limits_.most()) +
-                  " would wait for ever");
-  }
+  void check(std::size_t count) const { limits_.check(count); }
   bool take(std::size_t count) {
+    if (is_closed_) std::rethrow_exception(make_cancelled());
     const clock::time_point now = this_loop().batch_time();
     if (!line_.empty() || limits_.ready_at(count) > now) return false;
     limits_.take(count, now);
@@ -414,17 +429,13 @@ class rate_core : public std::enable_shared_from_this<rate_core> {
   void waits(rate_waiter& w, frame& f);
   void leaves(rate_waiter& w) noexcept;
   /// What was granted is not used.
-  void give_back(std::size_t count) noexcept {
-    limits_.give_back(count);
-    --stats_.allowed;
-    ++stats_.gave_up;
-    serve();
-  }
+  void gives_up(rate_waiter& w) noexcept;
   /// The limiter is gone.
   void disown() noexcept;
 
  private:
   friend alarm<rate_core>;
+  friend rate_waiter;
   void on_alarm() noexcept { serve(); }
   rate_waiter& first() const noexcept;
   void serve() noexcept;
@@ -437,14 +448,14 @@ class rate_core : public std::enable_shared_from_this<rate_core> {
   rate_limiter_stats stats_;
   on_one_loop::user user_;
   on_one_loop::mutex mutex_;
-  bool is_serving_ = false;
+  bool is_serving_ = false, is_closed_ = false;
 };
 
 class rate_request {
  public:
   rate_request(std::shared_ptr<rate_core> c, std::size_t count) noexcept : core_(std::move(c)), count_(count) {}
   bool try_now() { return core_->take(count_); }
-  void take() const noexcept {}
+  void take() noexcept { core_.reset(); }
 
  protected:
   std::shared_ptr<rate_core> core_;
@@ -456,12 +467,12 @@ class rate_waiter final : public on_one_loop::waiter, rate_request {
   explicit rate_waiter(rate_request r) noexcept : rate_request(std::move(r)) {}
   rate_waiter(rate_waiter&& o) noexcept : rate_request(std::move(static_cast<rate_request&>(o))) {}
   ~rate_waiter() {
-    if (wait_ == taken) core_->give_back(count_);
+    if (wait_ == taken) core_->gives_up(*this);
   }
   const char* what() const noexcept override { return "rate_limiter"; }
   bool await_ready() {
     if (!this->try_now()) return false;
-    wait_ = taken;
+    grant(core_->this_loop().batch_time());
     return true;
   }
   bool suspend(frame& f) {
@@ -470,6 +481,7 @@ class rate_waiter final : public on_one_loop::waiter, rate_request {
   }
   void await_resume() {
     this->consume();
+    core_.reset();
     if (failure_) std::rethrow_exception(failure_);
     wait_ = over;
   }
@@ -478,7 +490,14 @@ class rate_waiter final : public on_one_loop::waiter, rate_request {
  private:
   friend rate_core;
   void leave_line() noexcept override { core_->leaves(*this); }
+  void grant(clock::time_point now) noexcept {
+    wait_ = taken;
+    when_ = now;
+    take_ = core_->limits_.takes();
+  }
   enum : unsigned char { undecided, taken, over } wait_ = undecided;
+  clock::time_point when_{};  // it was taken
+  std::uint64_t take_ = 0;
   std::exception_ptr failure_;
 };
 
@@ -486,10 +505,19 @@ inline rate_waiter& rate_core::first() const noexcept { return static_cast<rate_
 
 inline void rate_core::waits(rate_waiter& w, frame& f) {
   user_.check(f, "rate_limiter", "make one for each loop");
+  if (is_closed_) std::rethrow_exception(make_cancelled());
   if (line_.empty()) f.scope->loop->reserve_timer();
   if (!w.wait_in(line_, mutex_, f)) return;
   ++stats_.waited;
   if (line_.size() == 1) turn_.set(*f.scope->loop, limits_.ready_at(w.count_));
+}
+
+inline void rate_core::gives_up(rate_waiter& w) noexcept {
+  const loop* l = loop::current();
+  limits_.give_back(w.count_, w.when_, w.take_, l ? l->now() : w.when_);
+  --stats_.allowed;
+  ++stats_.gave_up;
+  if (!is_closed_) serve();
 }
 
 inline void rate_core::leaves(rate_waiter& w) noexcept {
@@ -505,15 +533,15 @@ inline void rate_core::serve() noexcept {
     rate_waiter& w = first();
     loop& l = *w.scope_around().loop;
     try {
-      const clock::time_point due = limits_.ready_at(w.count_);
-      if (due > l.batch_time()) {
+      const clock::time_point now = l.now(), due = limits_.ready_at(w.count_);
+      if (due > now) {
         l.reserve_timer();
         turn_.set(l, due);
         break;
       }
-      limits_.take(w.count_, l.batch_time());
+      limits_.take(w.count_, now);
       ++stats_.allowed;
-      w.wait_ = rate_waiter::taken;
+      w.grant(now);
     } catch (...) {  // no memory
       w.failure_ = std::current_exception();
     }
@@ -537,9 +565,10 @@ inline clock::duration rate_core::retry_after(std::size_t count) const {
 
 inline void disown(rate_core& c) noexcept { c.disown(); }
 inline void rate_core::disown() noexcept {
+  is_closed_ = true;
   turn_.cancel();
   const std::exception_ptr gone = line_.empty() ? nullptr : make_cancelled();
-  is_serving_ = true;
+  is_serving_ = true;  // nobody else
   while (!line_.empty()) {
     rate_waiter& w = first();
     w.failure_ = gone;
@@ -551,16 +580,17 @@ inline void rate_core::disown() noexcept {
 
 template <class... Limits>
 rate_limiter::rate_limiter(Limits... limits)
-    : core_(std::make_shared<detail::rate_core>(std::vector<detail::any_rate>{detail::any_rate(limits)...})) {
+    : core_(std::make_shared<detail::rate_core>(
+          detail::rate_limits(std::vector<detail::any_rate>{detail::any_rate(limits)...}))) {
   static_assert(sizeof...(Limits) != 0, "a rate_limiter needs a limit: token_bucket, gcra or sliding_window");
 }
 inline rate_limiter::~rate_limiter() { detail::disown(*core_); }
 inline auto rate_limiter::acquire(std::size_t count) {
-  core_->check_count(count);
+  core_->check(count);
   return detail::asks_first<detail::rate_request, detail::rate_waiter>(detail::rate_request(core_, count));
 }
 inline rate_verdict rate_limiter::try_acquire(std::size_t count) {
-  core_->check_count(count);
+  core_->check(count);
   return core_->ask(count);
 }
 inline std::size_t rate_limiter::remaining() const { return core_->remaining(); }
@@ -569,7 +599,8 @@ inline rate_limiter_stats rate_limiter::stats() const { return core_->stats(); }
 template <class Key, class Hash, class Equal>
 template <class... Limits>
 keyed_rate_limiter<Key, Hash, Equal>::keyed_rate_limiter(keyed_rate_limiter_options options, Limits... limits)
-    : options_(options), limits_{detail::any_rate(limits)...} {
+    : options_(options),
+      limits_(std::make_unique<detail::rate_limits>(std::vector<detail::any_rate>{detail::any_rate(limits)...})) {
   static_assert(sizeof...(Limits) != 0, "a keyed_rate_limiter needs a limit: token_bucket, gcra or sliding_window");
   if (options.max_keys == 0)
     throw std::invalid_argument("tandem::keyed_rate_limiter: max_keys is 0; it must be at least 1");
@@ -604,7 +635,7 @@ detail::rate_core* keyed_rate_limiter<Key, Hash, Equal>::find(const K& key) {
   forget_idle(detail::rate_core::this_loop().batch_time());
   if (keys_.size() >= options_.max_keys) return nullptr;
   auto e = std::make_unique<entry>(Key(k), hash);
-  e->core = std::make_shared<detail::rate_core>(limits_);
+  e->core = std::make_shared<detail::rate_core>(*limits_);
   keys_.reserve();
   keys_.insert(*e);
   return e.release()->core.get();
@@ -613,9 +644,9 @@ detail::rate_core* keyed_rate_limiter<Key, Hash, Equal>::find(const K& key) {
 template <class Key, class Hash, class Equal>
 template <class K>
 auto keyed_rate_limiter<Key, Hash, Equal>::acquire(const K& key, std::size_t count) {
+  limits_->check(count);
   detail::rate_core* core = find(key);
   if (!core) throw too_many_keys();
-  core->check_count(count);
   return detail::asks_first<detail::rate_request, detail::rate_waiter>(
       detail::rate_request(core->shared_from_this(), count));
 }
@@ -623,10 +654,8 @@ auto keyed_rate_limiter<Key, Hash, Equal>::acquire(const K& key, std::size_t cou
 template <class Key, class Hash, class Equal>
 template <class K>
 rate_verdict keyed_rate_limiter<Key, Hash, Equal>::try_acquire(const K& key, std::size_t count) {
-  if (detail::rate_core* core = find(key)) {
-    core->check_count(count);
-    return core->ask(count);
-  }
+  limits_->check(count);
+  if (detail::rate_core* core = find(key)) return core->ask(count);
   const clock::time_point now = detail::rate_core::this_loop().batch_time();
   return {false, 0, std::max(forget_idle(now) - now, clock::duration(1))};
 }

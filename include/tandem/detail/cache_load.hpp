@@ -368,7 +368,15 @@ class flight_waiter : public Core::loops::waiter {
     c.check_user(f);
     const std::scoped_lock lock(c.mutex());
     if (claim_->is_over) return false;
-    wait_for(*claim_, c, f);
+    auto* around = dynamic_cast<any_load*>(f.scope->root);
+    any_load* own = around && around->owner() == &c ? around : nullptr;
+    if (own && own->is_awaited_by(*claim_->load))
+      throw std::logic_error(
+          "tandem::lru_cache: a load waits for itself: its loader gets the key that it loads, or one whose load waits "
+          "for that");
+    if (!this->wait_in(claim_->waiters, c.mutex(), f)) return true;
+    edge_.target = claim_->load;
+    if (own) own->begins(edge_);
     return true;
   }
   value await_resume() {
@@ -383,20 +391,6 @@ class flight_waiter : public Core::loops::waiter {
 
  protected:
   flight_waiter() noexcept = default;
-  /// With the mutex held: true if it waits, and has a claim.
-  bool wait_for(typename Core::flight& x, Core& c, frame& f) {
-    auto* around = dynamic_cast<any_load*>(f.scope->root);
-    any_load* own = around && around->owner() == &c ? around : nullptr;
-    if (own && own->is_awaited_by(*x.load))
-      throw std::logic_error(
-          "tandem::lru_cache: a load waits for itself: its loader gets the key that it loads, or one whose load waits "
-          "for that");
-    if (!this->wait_in(x.waiters, c.mutex(), f)) return false;
-    if (!claim_) claim_ = cache_claim<Core>(c, x);
-    edge_.target = x.load;
-    if (own) own->begins(edge_);
-    return true;
-  }
   cache_claim<Core> claim_;
 
  private:
@@ -458,47 +452,41 @@ class cache_waiter final : public flight_waiter<Core>, cache_request<Core, Loade
   cache_waiter(cache_waiter&& o) : request(std::move(static_cast<request&>(o))) {}
 
   bool await_ready() const { return this->try_now(); }
+  /// It waits as the last thing: what the loader and the hook do before may decide a race, or stop it.
   bool suspend(frame& f) {
     Core& c = *this->core_;
     c.check_user(f);
+    if (f.scope->state != scope::running) return this->park_to_be_stopped(f), true;
     auto& wanted = *this->to_load_;
-    const auto has_come = [&](typename Core::leavers& out) {  // since it was looked for
-      auto* e = c.look_up(wanted.key, wanted.hash, out);
-      if (!e) return false;
-      this->value_.emplace(e->value);
-      c.touch(*e);
-      return true;
+    std::unique_ptr<typename Core::flight> made;
+    const auto look_again = [&] {
+      typename Core::leavers out(c);
+      const std::scoped_lock lock(c.mutex());
+      if (auto* e = c.look_up(wanted.key, wanted.hash, out)) {
+        this->value_.emplace(e->value);
+        c.touch(*e);
+      } else if (auto* x = c.flights().find(wanted.key, wanted.hash)) {
+        this->claim_ = cache_claim<Core>(c, *x);
+        c.joined();
+      } else if (made) {
+        c.flights().reserve();
+        this->claim_ = cache_claim<Core>(c, *made);
+        c.takes_off(*made.release());
+      }
     };
-    {
-      typename Core::leavers out(c);
-      const std::scoped_lock lock(c.mutex());
-      if (has_come(out)) return false;
-      if (auto* x = c.flights().find(wanted.key, wanted.hash)) return join(*x, c, f);
+    look_again();
+    if (!this->value_ && !this->claim_) {
+      made = std::make_unique<typename Core::flight>(wanted.key, wanted.hash);
+      auto load = std::make_unique<cache_load<Core, Loader>>(c, *f.scope->loop, *made, std::move(wanted.loader));
+      look_again();
+      if (!made) load.release()->begin();
     }
-    auto made = std::make_unique<typename Core::flight>(wanted.key, wanted.hash);
-    auto load = std::make_unique<cache_load<Core, Loader>>(c, *f.scope->loop, *made, std::move(wanted.loader));
-    {
-      typename Core::leavers out(c);
-      const std::scoped_lock lock(c.mutex());
-      if (has_come(out)) return false;
-      if (auto* x = c.flights().find(wanted.key, wanted.hash)) return join(*x, c, f);
-      c.flights().reserve();
-      if (!this->wait_for(*made, c, f)) return true;
-      c.takes_off(*made.release());
-    }
-    load.release()->begin();
-    return true;
+    return this->claim_ && flight_waiter<Core>::suspend(f);
   }
   value await_resume() {
     if (this->claim_) return flight_waiter<Core>::await_resume();
     this->consume();
     return this->take();
-  }
-
- private:
-  bool join(typename Core::flight& x, Core& c, frame& f) {
-    if (this->wait_for(x, c, f)) c.joined();
-    return true;
   }
 };
 
@@ -571,9 +559,12 @@ void load_again(Core& c, typename Core::key_type key, Loader loader) {
   auto load = std::make_unique<cache_load<Core, Loader>>(c, *here, *made, std::move(loader));
   {
     const std::scoped_lock lock(c.mutex());
-    if (c.flights().find(made->key, made->hash)) return;
+    if (auto* x = c.flights().find(made->key, made->hash)) {
+      ++x->claims;  // of the cache itself
+      return;
+    }
     c.flights().reserve();
-    ++made->claims;  // of the cache itself
+    ++made->claims;
     c.takes_off(*made.release());
   }
   load.release()->begin();

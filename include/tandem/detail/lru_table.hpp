@@ -31,17 +31,21 @@ namespace detail {
 /// Computer Programming, volume 3, 6.4: Fibonacci hashing).
 inline std::uint64_t spread(std::size_t h) noexcept { return std::uint64_t(h) * 0x9e3779b97f4a7c15u; }
 
+/// Refuses a number that does not fit.
+template <class Key, class K>
+Key key_from(const K& key) {
+  if constexpr (std::is_integral_v<Key> && std::is_arithmetic_v<K>)
+    if (static_cast<K>(static_cast<Key>(key)) != key || (key < K()) != (static_cast<Key>(key) < Key()))
+      throw std::invalid_argument("tandem::lru_cache: the key " + std::to_string(key) + " does not fit its type");
+  return static_cast<Key>(key);
+}
 /// A key of another type as it is looked up: as it is if the hash takes it, otherwise converted.
 template <class Key, class Hash, class K>
 decltype(auto) key_to_find(const K& key) {
-  if constexpr (std::is_same_v<K, Key> || requires { typename Hash::is_transparent; }) {
+  if constexpr (std::is_same_v<K, Key> || requires { typename Hash::is_transparent; })
     return (key);
-  } else {
-    if constexpr (std::is_integral_v<Key> && std::is_arithmetic_v<K>)
-      if (static_cast<K>(static_cast<Key>(key)) != key)
-        throw std::invalid_argument("tandem::lru_cache: the key " + std::to_string(key) + " does not fit its type");
-    return static_cast<Key>(key);
-  }
+  else
+    return key_from<Key>(key);
 }
 
 /// Items by their hash, which each of them knows. Open addressing with linear probing, at most three quarters full;
