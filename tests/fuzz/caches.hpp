@@ -35,27 +35,28 @@ class one_cache {
   /// Uses the cache in one of many ways. Failures of loads are swallowed.
   template <class Dice>
   tandem::task<> use(Dice draw) {
-    const int k = static_cast<int>(draw(keys));
+    const unsigned i = draw(keys);
+    const int k = static_cast<int>(i);
     const unsigned how = draw(12), seconds = draw(4);
     const auto load = [this, how](int key) { return one(key, how); };
     try {
       if (how < 4) {
-        const unsigned long floor = floor_[k];
+        const unsigned long floor = floor_[i];
         given(co_await cache_.get(k, load), k, floor);
       } else if (how == 4) {
-        const unsigned long floor = floor_[k];
+        const unsigned long floor = floor_[i];
         const auto v = co_await tandem::try_timeout(std::chrono::seconds(seconds), cache_.get(k, load));
         if (v) given(*v, k, floor);
       } else if (how == 5) {
-        const unsigned long floor = floor_[k];
+        const unsigned long floor = floor_[i];
         auto first = co_await tandem::race(cache_.get(k, load), tandem::sleep_for(std::chrono::seconds(seconds)));
         if (first.index() == 0) given(first.template get<0>(), k, floor);
       } else if (how == 6) {
         co_await use_many(k, how);
       } else if (how == 7) {
-        cache_.put(k, value(k, floor_[k] = ++time_));
+        cache_.put(k, value(k, floor_[i] = ++time_));
       } else if (how == 8) {
-        floor_[k] = ++time_;
+        floor_[i] = ++time_;
         cache_.erase(k);
       } else if (how == 9) {
         floor_.fill(++time_);
@@ -63,7 +64,7 @@ class one_cache {
       } else if (how == 10) {
         cache_.refresh(k, load);
       } else if (const auto v = cache_.find(k)) {
-        given(*v, k, floor_[k]);
+        given(*v, k, floor_[i]);
       }
     } catch (const std::exception&) {  // a load failed, or this was stopped
     }
