@@ -877,7 +877,7 @@ TEST_CASE("the loader's plain part may drop the cache") {
       return kit::after(1ms, 1);
     };
     const std::string text = co_await thrown_by(cache->get(1, load));
-    CHECK(text == "tandem::cancelled: Operation aborted.");
+    CHECK(text.starts_with("tandem::cancelled"));
   };
   simulate(main());
 }

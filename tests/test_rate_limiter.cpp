@@ -209,7 +209,7 @@ TEST_CASE("a limiter that goes tells those who wait") {
       limit.reset();
     };
     co_await gather(waits(), drops());
-    CHECK(text == "tandem::cancelled: Operation aborted.");
+    CHECK(text.starts_with("tandem::cancelled"));
   };
   simulate(main());
 }
@@ -291,7 +291,7 @@ TEST_CASE("an acquire that is awaited when its limiter has gone is told") {
     auto late = limit->acquire();
     limit.reset();
     const std::string text = co_await thrown_by(std::move(late));
-    CHECK(text == "tandem::cancelled: Operation aborted.");
+    CHECK(text.starts_with("tandem::cancelled"));
   };
   simulate(main());
 }
