@@ -985,7 +985,7 @@ TEST_CASE("a key of another type is converted first, unless the hash takes it; o
   lru_cache<int, int> ints{{.capacity = 10}};
   ints.put(5, 1);
   CHECK(ints.find(5L));
-  CHECK_THROWS_WITH(ints.find((1LL << 32) + 5), "tandem::lru_cache: the key 4294967301 does not fit its type");
+  CHECK_THROWS_WITH(ints.find((1LL << 32) + 5), "tandem: the key 4294967301 does not fit its type");
   CHECK_THROWS_AS(ints.find(5.7), std::invalid_argument);
   lru_cache<unsigned, int> positive{{.capacity = 10}};
   CHECK_THROWS_AS(positive.erase(-1), std::invalid_argument);

@@ -270,6 +270,12 @@ TEST_CASE("what comes back late is given back as if it had not been taken, or no
     CHECK(window.remaining() == 2);
     co_await wasted(window, 1, 11s);  // its window is over
     CHECK(window.remaining() == 2);
+    const auto uses_both = [&]() -> task<> {
+      co_await sleep_for(10'500ms);
+      CHECK(window.try_acquire(2));
+    };
+    co_await gather(wasted(window, 1, 11s), uses_both());  // it must not take away from what came after it
+    CHECK(window.remaining() == 0);
     rate_limiter bucket{token_bucket{.rate = 1, .burst = 10}}, cells{gcra{.rate = 1, .burst = 10}};
     for (rate_limiter* l : {&bucket, &cells}) {
       co_await wasted(*l, 10, 1s);

@@ -286,20 +286,18 @@ class window_state {
       used_ -= events_.front().count;
       events_.pop_front();
     }
-    if (!events_.empty() && events_.back().when >= now)
+    if (!events_.empty() && events_.back().when == now)
       events_.back().count += n;
     else
       events_.push_back({now, n});
     used_ += n;
   }
   void give_back(std::size_t n, clock::time_point when, bool) noexcept {
-    for (event& e : events_) {
-      if (e.when < when) continue;
-      n = std::min(n, e.count);  // none is left if the window is over
-      e.count -= n;
-      used_ -= n;
-      return;
-    }
+    for (event& e : events_)
+      if (e.when == when) {  // otherwise its window is over
+        e.count -= n;
+        used_ -= n;
+      }
   }
   clock::time_point idle_at() const noexcept {
     return events_.empty() ? clock::time_point::min() : saturated_sum(events_.back().when, window_);
@@ -351,19 +349,22 @@ class rate_limits {
   }
   /// All or none, if there is no memory.
   void take(std::size_t n, clock::time_point now) {
+    const clock::time_point when = std::max(now, last_);  // whoever looks at the turn's time may be behind
     std::size_t taken = 0;
     try {
-      for (; taken != all_.size(); ++taken) all_[taken].with([=](auto& l) { l.take(n, now); });
+      for (; taken != all_.size(); ++taken) all_[taken].with([=](auto& l) { l.take(n, when); });
     } catch (...) {
-      while (taken != 0) all_[--taken].with([=](auto& l) { l.give_back(n, now, true); });
+      while (taken != 0) all_[--taken].with([=](auto& l) { l.give_back(n, when, true); });
       throw;
     }
+    last_ = when;
     ++takes_;
   }
-  /// Which take was the last.
+  /// Which take was the last, and when.
   std::uint64_t takes() const noexcept { return takes_; }
+  clock::time_point last() const noexcept { return last_; }
   void give_back(std::size_t n, clock::time_point when, std::uint64_t take, clock::time_point now) noexcept {
-    const bool is_exact = now == when || take == takes_;
+    const bool is_exact = now <= when || take == takes_;
     for (any_rate& r : all_) r.with([=](auto& l) { l.give_back(n, when, is_exact); });
   }
   void check(std::size_t count) const {
@@ -387,6 +388,7 @@ class rate_limits {
     return t;
   }
   std::vector<any_rate> all_;
+  clock::time_point last_ = clock::time_point::min();
   std::uint64_t takes_ = 0;
 };
 
@@ -472,7 +474,7 @@ class rate_waiter final : public on_one_loop::waiter, rate_request {
   const char* what() const noexcept override { return "rate_limiter"; }
   bool await_ready() {
     if (!this->try_now()) return false;
-    grant(core_->this_loop().batch_time());
+    grant();
     return true;
   }
   bool suspend(frame& f) {
@@ -490,9 +492,9 @@ class rate_waiter final : public on_one_loop::waiter, rate_request {
  private:
   friend rate_core;
   void leave_line() noexcept override { core_->leaves(*this); }
-  void grant(clock::time_point now) noexcept {
+  void grant() noexcept {
     wait_ = taken;
-    when_ = now;
+    when_ = core_->limits_.last();
     take_ = core_->limits_.takes();
   }
   enum : unsigned char { undecided, taken, over } wait_ = undecided;
@@ -541,7 +543,7 @@ inline void rate_core::serve() noexcept {
       }
       limits_.take(w.count_, now);
       ++stats_.allowed;
-      w.grant(now);
+      w.grant();
     } catch (...) {  // no memory
       w.failure_ = std::current_exception();
     }

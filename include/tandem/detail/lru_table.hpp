@@ -36,7 +36,7 @@ template <class Key, class K>
 Key key_from(const K& key) {
   if constexpr (std::is_integral_v<Key> && std::is_arithmetic_v<K>)
     if (static_cast<K>(static_cast<Key>(key)) != key || (key < K()) != (static_cast<Key>(key) < Key()))
-      throw std::invalid_argument("tandem::lru_cache: the key " + std::to_string(key) + " does not fit its type");
+      throw std::invalid_argument("tandem: the key " + std::to_string(key) + " does not fit its type");
   return static_cast<Key>(key);
 }
 /// A key of another type as it is looked up: as it is if the hash takes it, otherwise converted.
