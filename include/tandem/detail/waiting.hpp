@@ -81,6 +81,7 @@ struct on_one_loop {
     bool empty() const noexcept { return list_.empty(); }
     std::size_t size() const noexcept { return size_; }
     waiter& front() const noexcept { return static_cast<waiter&>(list_.front()); }
+    waiter& back() const noexcept { return static_cast<waiter&>(list_.back()); }
     waiter* next(const waiter& w) const noexcept { return static_cast<waiter*>(list_.next(w)); }
     void push_back(waiter& w) noexcept {
       list_.push_back(w);
