@@ -192,7 +192,7 @@ namespace detail {
 class concurrency_meter {
  public:
   concurrency_meter(clock::duration shortest, std::size_t samples, std::size_t limit) noexcept
-      : shortest_(shortest), samples_(samples), limit_(limit) {}
+      : shortest_(shortest), samples_(samples), limit_(limit), first_(limit) {}
 
   std::size_t in_flight() const noexcept { return in_flight_; }
   clock::duration mean() const noexcept { return last_mean_; }
@@ -209,6 +209,7 @@ class concurrency_meter {
   bool ended(clock::time_point now, clock::duration took, concurrency_outcome how) noexcept {
     pass(now);
     --in_flight_;
+    if (first_ != 0 && --first_ == 0) begin(now);
     if (!is_settled_ || now == window_.begin) return false;
     if (how == concurrency_outcome::ignore || took < clock::duration::zero()) return false;
     if (how == concurrency_outcome::drop) {
@@ -252,7 +253,7 @@ class concurrency_meter {
       return;
     }
     if (settles_at_ == clock::time_point::max()) {
-      if (in_flight_ > limit_) return;
+      if (in_flight_ > limit_ || first_ != 0) return;
       settles_at_ = saturated_sum(now, last_mean_ * 2);
     }
     if (now >= settles_at_) begin(now);
@@ -277,6 +278,7 @@ class concurrency_meter {
 
   clock::duration shortest_;
   std::size_t samples_, limit_, in_flight_ = 0;
+  std::size_t first_;  // so many calls are still to end that may have found the service empty
   concurrency_window window_;
   double sum_ = 0, squares_ = 0;  // of the times of those that succeeded, in nanoseconds
   double call_time_ = 0,

@@ -46,8 +46,9 @@ concept concurrency_algorithm = requires(A a, const concurrency_window& w, doubl
 };
 
 struct knee_options {
-  /// The service time is measured at least so often, while it is the limit that holds calls back, and more seldom if
-  /// that would take more than a thirtieth of the time.
+  /// The service time is measured so often, while it is the limit that holds calls back: sooner when it is new, an
+  /// eighth of this after that and then twice as long each time, and more seldom if it would take more than a thirtieth
+  /// of the time (a tenth while it is new).
   clock::duration probe_interval = std::chrono::seconds(10);
 };
 
@@ -80,10 +81,11 @@ class knee {
   concurrency_decision probe(const concurrency_window& w, probing what) noexcept;
   concurrency_decision probed(const concurrency_window& w, double limit) noexcept;
   concurrency_decision says(double limit, const char* reason) const noexcept { return {limit, reason, service_time_}; }
+  clock::duration soonest() const noexcept { return std::max(probe_interval_ / 8, clock::duration(1)); }
   double part_in_service(const concurrency_window& w) const noexcept;
-  void plan_probe(clock::time_point now, clock::duration took) noexcept;
+  void measured(clock::duration service_time, clock::time_point now, clock::duration took) noexcept;
 
-  clock::duration probe_interval_, service_time_{};
+  clock::duration probe_interval_, every_, service_time_{};
   concurrency_window before_;  // the probe
   probing probing_ = probing::nothing;
   clock::time_point next_probe_ = clock::time_point::max();
@@ -144,18 +146,22 @@ inline constexpr double limit_is_reached = 0.1, limit_is_held = 0.5;
 
 }  // namespace detail
 
-inline knee::knee(knee_options o) : probe_interval_(o.probe_interval) {
+inline knee::knee(knee_options o) : probe_interval_(o.probe_interval), every_(soonest()) {
   if (o.probe_interval <= clock::duration::zero())
     throw std::invalid_argument("tandem::knee: probe_interval is " + std::to_string(o.probe_interval.count()) +
                                 " ns; it must be positive");
 }
 
-/// At the next whole multiple.
-inline void knee::plan_probe(clock::time_point now, clock::duration took) noexcept {
-  clock::duration every = probe_interval_;
-  while (every / 30 < took && every < clock::duration::max() / 2) every *= 2;
-  const clock::duration since_multiple = now.time_since_epoch() % every;
-  next_probe_ = detail::saturated_sum(now, every - since_multiple);
+/// At the next whole multiple. The sooner the less is known: what was measured at a small limit is too coarse for a
+/// larger one.
+inline void knee::measured(clock::duration service_time, clock::time_point now, clock::duration took) noexcept {
+  const clock::duration before = std::exchange(service_time_, service_time), change = before - service_time;
+  const bool is_news = before == clock::duration::zero() || std::max(change, -change) > before / 2;
+  every_ = is_news ? soonest() : std::min(every_ * 2, probe_interval_);
+  clock::duration every = every_;
+  const int part = every == probe_interval_ ? 30 : 10;
+  while (every / part < took && every < clock::duration::max() / 2) every *= 2;
+  next_probe_ = detail::saturated_sum(now, every - now.time_since_epoch() % every);
 }
 
 /// Of those in flight, the rest waits in the service's line.
@@ -174,15 +180,15 @@ inline concurrency_decision knee::probe(const concurrency_window& w, probing wha
 
 inline concurrency_decision knee::probed(const concurrency_window& w, double limit) noexcept {
   const probing what = std::exchange(probing_, probing::nothing);
-  plan_probe(w.end, w.end - before_.end);
+  const clock::duration took = w.end - before_.end;
   if (w.limit >= before_.limit) {  // it is as low as it may be
-    service_time_ = w.mean;
+    measured(w.mean, w.end, took);
     confirmed_ = limit;
     return says(limit, "the least that is allowed");
   }
   if (what == probing::drops) {
     if (w.drop_share() < before_.drop_share() / 2) {
-      service_time_ = w.mean;
+      measured(w.mean, w.end, took);
       confirmed_ = static_cast<double>(w.limit);
       return says(confirmed_, "with fewer calls fewer are dropped");
     }
@@ -199,7 +205,7 @@ inline concurrency_decision knee::probed(const concurrency_window& w, double lim
     d.reason = "halved again: there still was a line";
     return d;
   }
-  service_time_ = before_.succeeded == 0 ? w.mean : std::min(w.mean, before_.mean);
+  measured(w.mean, w.end, took);
   const double works_at = before * slower;
   double next = std::min(works_at + std::sqrt(works_at), before + std::sqrt(before));
   if (before_.at_limit < detail::limit_is_reached) next = std::min(next, before);
@@ -224,18 +230,16 @@ inline concurrency_decision knee::update(const concurrency_window& w, double lim
 
   if (service_time_ == clock::duration::zero()) {
     if (is_held && can_be_halved) return probe(w, probing::service_time);
-    service_time_ = w.mean;
+    measured(w.mean, w.end, {});
     confirmed_ = limit;
-    plan_probe(w.end, {});
   }
   if (!is_held && w.in_flight <= static_cast<double>(w.limit) / 2 && w.at_limit < detail::limit_is_reached) {
-    service_time_ = w.mean;  // a probe for nothing
-    plan_probe(w.end, {});
+    measured(w.mean, w.end, {});  // a probe for nothing
     growths_ = 0;
     return says(limit, "less is asked for");
   }
-  // Faster than it can be: some of that is chance.
-  if (w.mean < service_time_ * 4 / 5)
+  // Faster than it can be: some of that is chance. One call alone makes no line.
+  if (w.mean < service_time_ * 4 / 5 || w.limit == 1)
     service_time_ = w.mean;
   else if (w.mean < service_time_)
     service_time_ -= (service_time_ - w.mean) / 5;
