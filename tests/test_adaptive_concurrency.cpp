@@ -543,7 +543,7 @@ TEST_CASE("who is refused is told when to come back: the line by what the servic
     auto late = [&]() -> task<> {
       co_await yield();
       try {
-        co_await control.acquire();
+        const concurrency_slot slot = co_await control.acquire();
       } catch (const overloaded& e) {
         CHECK(e.retry_after() == 40ms * 6 / 2);
       }
