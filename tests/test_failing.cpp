@@ -1135,6 +1135,45 @@ task<> reads(Library& l) {
   }
 }
 
+/// Limits that several go through.
+struct gates {
+  tandem::rate_limiter turns{tandem::sliding_window{.limit = 2, .window = 1s},
+                             tandem::token_bucket{.rate = 5, .burst = 3}};
+  tandem::keyed_rate_limiter<int> each{tandem::gcra{.rate = 2}};
+  tandem::adaptive_concurrency<> calls{{.initial = 1,
+                                        .max = 2,
+                                        .window = 1ms,
+                                        .samples = 1,
+                                        .max_waiting = 3,
+                                        .max_wait = 1s,
+                                        .max_wait_overloaded = 20ms}};
+  bool is_quiet() const {
+    const auto c = calls.stats();
+    return turns.stats().waiting == 0 && c.waiting == 0 && c.in_flight == 0;
+  }
+};
+
+task<> passes(gates& g) {
+  auto takes_turn = [&](std::size_t n, counted = counted()) -> task<> {
+    co_await g.turns.acquire(n);
+    co_await g.each.acquire(static_cast<int>(n));
+  };
+  auto leaves = [&](counted = counted()) -> task<> {
+    auto first = co_await tandem::race(g.turns.acquire(), tandem::sleep_for(100ms), g.calls.acquire());
+    if (first.index() == 2) first.get<2>().release(tandem::concurrency_outcome::success);
+  };
+  auto calls = [&](int priority, counted = counted()) -> task<> {
+    const auto call = [] { return tandem::sleep_for(10ms); };
+    try {
+      co_await g.calls.run({.priority = priority}, call);
+    } catch (const tandem::overloaded&) {
+    }
+  };
+  co_await tandem::gather(takes_turn(1), takes_turn(2), leaves(), takes_turn(2));
+  co_await tandem::gather(calls(0), calls(1), calls(2), leaves(), calls(1), calls(0));
+  expect(g.turns.try_acquire().retry_after >= 0s, "a verdict");
+}
+
 /// Each part by itself; one for which there is no memory is left out, and the others must not notice.
 task<> everything(pairs& p) {
   std::vector<task<>> parts;
@@ -1299,6 +1338,13 @@ TEST_CASE("no memory in a cache: bad_alloc from get, get_many, put or refresh, a
     library<tandem::concurrent_lru_cache> l;
     tandem::simulate(reads(l));
     expect(l.is_quiet(), "a library for several loops");
+  });
+}
+TEST_CASE("no memory at a limit: bad_alloc from acquire or run; no turn and no slot is lost") {
+  fail_each_allocation([] {
+    gates g;
+    tandem::simulate(passes(g));
+    expect(g.is_quiet(), "limits");
   });
 }
 TEST_CASE("no memory for an Asio operation: bad_alloc from the co_await") { fail_part<operations>(); }
@@ -1484,6 +1530,10 @@ TEST_CASE("stops and teardown at every step while each allocation fails") {
     using library = ::library<tandem::lru_cache>;
     fail_each_allocation_at_every_step<library>([](library& l) { return reads(l); },
                                                 [](library& l, kit::end) { return l.is_quiet(); });
+  }
+  SECTION("limits") {
+    fail_each_allocation_at_every_step<gates>([](gates& g) { return passes(g); },
+                                              [](gates& g, kit::end) { return g.is_quiet(); });
   }
   SECTION("clean-ups") {
     fail_each_allocation_at_every_step<pairs>([](pairs& p) { return protections(p); },

@@ -22,6 +22,7 @@
 #include "caches.hpp"
 #include "driver.hpp"
 #include "leases.hpp"
+#include "limits.hpp"
 #include "model.hpp"
 #include "pools.hpp"
 #include "program.hpp"
@@ -160,6 +161,7 @@ class world {
   fuzz::queues<counted> queues;
   fuzz::leases<counted> leases;
   fuzz::caches<counted> caches;
+  fuzz::limits limits;
   std::deque<roster> rosters;              // of each pool that there was
   std::deque<fuzz::agenda<item>> agendas;  // of each scheduler
   /// Spawns `n` as a tree. Gives its number.
@@ -462,6 +464,15 @@ task<item> with_lease(const node& n, world& w, task<item> t) {
 task<item> with_cache(const node& n, world& w, task<item> t) {
   co_await w.caches.use(n.a % 2 == 0, fuzz::dice(n));
   co_return co_await std::move(t);
+}
+
+/// `t` in a slot of a controller that the program shares, or without one, after its turn at a rate limiter.
+task<item> with_limit(const node& n, world& w, task<item> t) {
+  using enum tandem::concurrency_outcome;
+  tandem::concurrency_slot slot = co_await w.limits.enter(fuzz::dice(n));
+  item r = co_await std::move(t);
+  slot.release(n.a % 4 == 0 ? drop : success);
+  co_return r;
 }
 
 /// `t` with something of what the program shares, or without when it is not to be had in time.
@@ -1281,6 +1292,8 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         co_return m.returns(mix(v, (co_await with_lease(n, w, child(0))).code));
       case kind::cache:
         co_return m.returns(mix(v, (co_await with_cache(n, w, child(0))).code));
+      case kind::limit:
+        co_return m.returns(mix(v, (co_await with_limit(n, w, child(0))).code));
     }
   } catch (...) {
     m.fails(std::current_exception());
@@ -1351,6 +1364,7 @@ observation run(const node& program, const plan& p) {
     w.queues.check_and_empty();
     w.leases.check();
     w.caches.check();
+    w.limits.check();
     seen.to_the_end = !w.closing;
     seen.log = std::move(w.log);
   }

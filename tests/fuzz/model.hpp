@@ -264,6 +264,7 @@ class model {
         return then(here, child(0, t, s));
       case kind::lease:  // who else has one?
       case kind::cache:  // what is there?
+      case kind::limit:  // whose turn is it?
       case kind::scheduler:
       case kind::flow:
       case kind::pool_crowd: {  // who comes first?

@@ -82,7 +82,8 @@ namespace fuzz {
   X(flow, 1, 4)                \
   X(lease, 1, 1)               \
   X(scheduler, 1, 4)           \
-  X(cache, 1, 1)
+  X(cache, 1, 1)               \
+  X(limit, 1, 1)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -165,6 +166,7 @@ struct node {
       case kind::lines:
       case kind::lease:
       case kind::cache:
+      case kind::limit:
       case kind::flow:
       case kind::pool_beside:
         return false;
