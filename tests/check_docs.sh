@@ -78,7 +78,9 @@ for chapter in book/en/*.md; do
 done
 for picture in book/en/*.svg; do
   [[ -f $picture ]] || continue
-  grep -q "]($(basename "$picture"))" "${picture%.svg}.md" || complain "$picture: is not shown in ${picture%.svg}.md"
+  chapter=${picture%.svg}
+  chapter=${chapter%_curve}.md
+  grep -q "]($(basename "$picture"))" "$chapter" || complain "$picture: is not shown in $chapter"
 done
 
 if ((problems > 0)); then
