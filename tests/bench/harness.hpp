@@ -60,3 +60,4 @@ void add_thread_items();
 void add_pool_items();
 /// Hits of a cache: those of tandem_caches.cpp or floor_caches.cpp.
 void add_cache_items();
+void add_limit_items();

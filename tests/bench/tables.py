@@ -58,6 +58,8 @@ ITEMS = [
     Item("cache_get", "the same, awaited", "ns", ratio=1.5, note="cache"),
     Item("cache_get_string", "the same, keys of 15 characters", "ns", ratio=1.5, note="cache"),
     Item("cache_get_concurrent", "the same of a cache for several loops", "ns", limit=8, note="cache"),
+    Item("rate_limiter", "request at a rate limiter", "ns", note="bucket"),
+    Item("limited_call", "call through adaptive_concurrency", "ns", note="bucket"),
     Item("across_threads", "100,000 children to another thread's loop, a child", "ns", ratio=3.0, note="threads"),
     Item("across_threads_batched", "the same, 1,000 at a time", "ns", ratio=3.0, note="threads"),
     Item("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", ratio=1.3),
@@ -76,6 +78,7 @@ NOTES = {
     "threads": "Children that end at once, made here and run there. Each is sent by itself, `on(context, child())`, "
                "and its end comes back by itself; or 1,000 go together, in a task that gathers them, and so do their "
                "ends.",
+    "bucket": "The floor is a bucket that is looked at, and a task that is counted and timed.",
     "cache": "One of 1,000 entries, in no order. The floor finds it in a flat table and moves it to the front of a list, "
              "and knows neither times nor numbers.",
     "list": "The floor takes it from a list and puts it back.",
@@ -397,6 +400,8 @@ COUNTED = [
     ("cache_get", 5, 1_000),
     ("cache_get_string", 5, 1_000),
     ("cache_get_concurrent", 5, 1_000),
+    ("rate_limiter", 5, 1_000),
+    ("limited_call", 5, 1_000),
     ("due_timer", 2, 1_000),
     ("echo", 2, 1_000),
 ]

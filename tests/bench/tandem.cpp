@@ -101,6 +101,7 @@ int main(int argc, char** argv) {
   items::add("schedules", schedules)->Unit(benchmark::kMillisecond);
   add_pool_items();
   add_cache_items();
+  add_limit_items();
   add_thread_items();
   return items::run_chosen(argc, argv);
 }
