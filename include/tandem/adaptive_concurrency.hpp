@@ -1,20 +1,21 @@
 // tandem/adaptive_concurrency.hpp: as many calls at a time as a service can take: adaptive_concurrency.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, concurrency_algorithms.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, clock.hpp, concurrency_algorithms.hpp, error_kind.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/alarm.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
 #include "clock.hpp"
 #include "concurrency_algorithms.hpp"
+#include "error_kind.hpp"
 #include "exceptions.hpp"
 #include "gather.hpp"  // outcome
 #include "task.hpp"
 
 #include "detail/alarm.hpp"
+#include "detail/calls.hpp"
 #include "detail/gcc12.hpp"
 #include "detail/loop.hpp"
-#include "detail/result.hpp"
 #include "detail/waiting.hpp"
 
 #include <algorithm>
@@ -75,14 +76,10 @@ enum class concurrency_outcome : unsigned char {
 };
 
 /// How a call ends that the controller does not let through, where shedding was asked for: the service was not called.
-class overloaded : public std::runtime_error {
+/// `retry_after()`: about so long would a new call wait now.
+class overloaded : public unavailable {
  public:
   explicit overloaded(clock::duration retry_after);
-  /// About so long would a new call wait now.
-  clock::duration retry_after() const noexcept { return retry_after_; }
-
- private:
-  clock::duration retry_after_;
 };
 
 struct adaptive_concurrency_stats {
@@ -629,15 +626,15 @@ inline void concurrency_core::disown() noexcept {
 inline std::string concurrency_core::explain() const {
   const auto text_of = [](const concurrency_change& c) {
     const auto ms = [](clock::duration d) { return static_cast<double>(d.count()) / 1e6; };
-    char text[400];
-    std::snprintf(
-        text, sizeof text,
-        "at %.3f s: %zu -> %zu, %s (in %.0f ms %zu calls succeeded and %zu were dropped; mean %.2f ms, service "
-        "time %.2f ms; %.1f in flight, %.0f %% of the time at the limit)",
-        ms(c.window.end.time_since_epoch()) / 1e3, c.before, c.after, c.reason, ms(c.window.end - c.window.begin),
-        c.window.succeeded, c.window.dropped, ms(c.window.mean), ms(c.service_time), c.window.in_flight,
-        c.window.at_limit * 100);
-    return std::string(text);
+    char when[64], what[320];
+    std::snprintf(when, sizeof when, "at %.3f s: %zu -> %zu, ", ms(c.window.end.time_since_epoch()) / 1e3, c.before,
+                  c.after);
+    std::snprintf(what, sizeof what,
+                  " (in %.0f ms %zu calls succeeded and %zu were dropped; mean %.2f ms, service time %.2f ms; %.1f in "
+                  "flight, %.0f %% of the time at the limit)",
+                  ms(c.window.end - c.window.begin), c.window.succeeded, c.window.dropped, ms(c.window.mean),
+                  ms(c.service_time), c.window.in_flight, c.window.at_limit * 100);
+    return when + std::string(c.reason) + what;
   };
   std::string s = "the limit is " + std::to_string(limit_) + " (from " + std::to_string(options_.min) + " to " +
                   std::to_string(options_.max) + ")\n";
@@ -650,56 +647,37 @@ inline std::string concurrency_core::explain() const {
 
 // What the calls say.
 
-/// Of a failure.
-inline concurrency_outcome outcome_of(const std::exception_ptr& e) {
-  try {
-    std::rethrow_exception(e);
-  } catch (const overloaded&) {
-    return concurrency_outcome::drop;
-  } catch (const system_error& x) {
-    return x.code() == asio::error::timed_out ? concurrency_outcome::drop : concurrency_outcome::ignore;
-  } catch (...) {
-    return concurrency_outcome::ignore;
+struct classify_by_kind {
+  template <class T>
+  concurrency_outcome operator()(const outcome<T>& o) const noexcept {
+    if (o) return concurrency_outcome::success;
+    const std::exception_ptr e = o.error();
+    return kind_of(e) == error_kind::timeout || is_overloaded(e) ? concurrency_outcome::drop
+                                                                 : concurrency_outcome::ignore;
   }
-}
-
-struct classify_by_type {};
-
-template <class Function>
-using called_t = await_result_t<std::invoke_result_t<Function&>>;
+  static bool is_overloaded(const std::exception_ptr& e) noexcept {
+    try {
+      std::rethrow_exception(e);
+    } catch (const overloaded&) {
+      return true;
+    } catch (...) {
+      return false;
+    }
+  }
+};
 
 template <class Function, class Classify>
 task<called_t<Function>> run_limited(std::shared_ptr<concurrency_core> core, concurrency_call call, Function function,
                                      Classify classify) {
-  using value = called_t<Function>;
   concurrency_slot slot =
       co_await asks_first<concurrency_request, concurrency_waiter>(concurrency_request(std::move(core), call));
-  result<value> r;
-  try {
-    if constexpr (std::is_void_v<value>) {
-      co_await function();
-      r.set_value();
-    } else {
-      r.set_value(co_await function());
-    }
-  } catch (...) {
-    r.set_error(std::current_exception());
-  }
-  if constexpr (std::is_same_v<Classify, classify_by_type>) {
-    slot.release(r.has_value() ? concurrency_outcome::success : outcome_of(r.get_error()));
-    if (!r.has_value()) std::rethrow_exception(r.get_error());
-    if constexpr (!std::is_void_v<value>) co_return static_cast<value>(std::move(r.get_value()));
-  } else {
-    outcome<value> o(std::move(r));
-    slot.release(classify(std::as_const(o)));
-    if constexpr (std::is_void_v<value>)
-      std::move(o).value();
-    else
-      co_return static_cast<value>(std::move(o).value());
-  }
+  auto calls = outcome_of(function);
+  auto o = co_await std::move(calls);
+  slot.release(classify(std::as_const(o)));
+  co_return give(std::move(o));
 }
 
-template <class Function, class Classify = classify_by_type>
+template <class Function, class Classify = classify_by_kind>
 auto make_run(const std::shared_ptr<concurrency_core>& core, concurrency_call call, Function&& function,
               Classify&& classify = {}) {
   using F = std::decay_t<Function>;
@@ -707,20 +685,18 @@ auto make_run(const std::shared_ptr<concurrency_core>& core, concurrency_call ca
   refuse_what_gcc12_miscompiles<Function>();
   static_assert(gives_awaitable<F&>(),
                 "what is run is a callable that takes nothing and returns an awaitable, such as a task");
-  if constexpr (!std::is_same_v<C, classify_by_type>) {
-    refuse_what_gcc12_miscompiles<Classify>();
-    static_assert(std::is_invocable_r_v<concurrency_outcome, C&, const outcome<called_t<F>>&>,
-                  "what classifies takes the outcome of the call and gives a concurrency_outcome");
-  }
+  refuse_what_gcc12_miscompiles<Classify>();
+  static_assert(std::is_invocable_r_v<concurrency_outcome, C&, const outcome<called_t<F>>&>,
+                "what classifies takes the outcome of the call and gives a concurrency_outcome");
   return run_limited<F, C>(core, call, std::forward<Function>(function), std::forward<Classify>(classify));
 }
 
 }  // namespace detail
 
 inline overloaded::overloaded(clock::duration retry_after)
-    : std::runtime_error("tandem::overloaded: too many calls wait; come back in " +
-                         std::to_string(std::chrono::ceil<std::chrono::milliseconds>(retry_after).count()) + " ms"),
-      retry_after_(retry_after) {}
+    : unavailable("tandem::overloaded: too many calls wait; come back in " +
+                      std::to_string(std::chrono::ceil<std::chrono::milliseconds>(retry_after).count()) + " ms",
+                  retry_after) {}
 
 inline concurrency_slot::concurrency_slot(std::shared_ptr<detail::concurrency_core> core) noexcept
     : core_(std::move(core)), begin_(clock::now()) {}

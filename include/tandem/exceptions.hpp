@@ -1,10 +1,12 @@
-// tandem/exceptions.hpp: what can be thrown at you: cancelled, timed_out, interrupted, deadlock, exception_group.
+// tandem/exceptions.hpp: what can be thrown at you: cancelled, timed_out, interrupted, deadlock, unavailable,
+// exception_group.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp
+// needs: asio.hpp, clock.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
+#include "clock.hpp"
 
 #include <cstddef>
 #include <cstdio>
@@ -61,6 +63,18 @@ class interrupted : public std::exception {
 class deadlock : public std::runtime_error {
  public:
   explicit deadlock(const std::string& await_tree) : std::runtime_error(await_tree) {}
+};
+
+/// A service was not called, since it could not have taken the call: what `overloaded` and `circuit_open` derive from.
+class unavailable : public std::runtime_error {
+ public:
+  unavailable(const std::string& text, clock::duration retry_after)
+      : std::runtime_error(text), retry_after_(retry_after) {}
+  /// It makes sense to come back after so long.
+  clock::duration retry_after() const noexcept { return retry_after_; }
+
+ private:
+  clock::duration retry_after_;
 };
 
 /// Several failures that happened in one scope: the first one and those that came up while the rest was being stopped.

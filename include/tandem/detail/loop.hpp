@@ -300,6 +300,7 @@ class loop {
 
   clock::time_point now() const noexcept { return virtual_ ? batch_time_ : real_now(); }
   /// The time at which the current batch began; costs nothing to read.
+  random_source& random() noexcept { return random_; }
   clock::time_point batch_time() const noexcept { return batch_time_; }
 
   /// Puts `a` into the inbox; `a.arrive()` is called in the loop's turn. For any thread, as long as something (a tree
@@ -658,6 +659,7 @@ class loop {
   intrusive_list<leaf> stopping_;
   clock::time_point batch_time_{};  // under simulate: the virtual time
   std::uint64_t seed_ = 0;
+  random_source random_;  // for jitter
   std::vector<heap_entry> timers_;
   std::uint64_t next_order_ = 0;
   asio::steady_timer* timer_ = nullptr;  // owned; none before the first timer, nor once the context goes
