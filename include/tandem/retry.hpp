@@ -260,9 +260,8 @@ inline bool was_not_sent(const system_error& e) noexcept {
          e.code() == asio::error::network_unreachable;
 }
 
-inline retry_decision decision_of(const std::exception_ptr& error) noexcept {
-  const error_kind kind = kind_of(error);
-  if (kind != error_kind::network && kind != error_kind::timeout) return retry_decision::stop();
+/// Another attempt: when, and whether it is safe.
+inline retry_decision again_after(const std::exception_ptr& error) noexcept {
   try {
     std::rethrow_exception(error);
   } catch (const unavailable& e) {
@@ -329,7 +328,10 @@ inline backoff checked_backoff(const retry_options& o) {
 
 template <class T>
 retry_decision retry_by_kind::operator()(const outcome<T>& o) const noexcept {
-  return o ? retry_decision::stop() : detail::decision_of(o.error());
+  if (o) return retry_decision::stop();
+  const error_kind kind = kind_of(o.error());
+  const bool may_pass = kind == error_kind::network || kind == error_kind::timeout;
+  return may_pass ? detail::again_after(o.error()) : retry_decision::stop();
 }
 
 template <class Function, class Classifier>
