@@ -4,6 +4,7 @@
 #include <tandem/gather.hpp>
 #include <tandem/race.hpp>
 #include <tandem/run.hpp>
+#include <tandem/task_group.hpp>
 
 #include "kit/kit.hpp"
 #include "kit/service.hpp"
@@ -394,6 +395,54 @@ TEST_CASE("the log says why the limit is what it is, and forgets the oldest") {
   simulate(main());
 }
 
+TEST_CASE("without a log the last change is told all the same") {
+  auto main = []() -> task<> {
+    double limit = 3;
+    fixed control{{.initial = 2, .window = 1ms, .samples = 1, .log = 0}, told{nullptr, &limit}};
+    begin_first_window(control);
+    auto call = [] { return sleep_for(10ms); };
+    for (int i = 0; i != 5; ++i) co_await control.run(call);
+    CHECK(control.log().empty());
+    CHECK(control.explain().find(": 2 -> 3, it was told so (in") != std::string::npos);
+    CHECK(control.explain().find("and last at") != std::string::npos);
+  };
+  simulate(main());
+}
+
+TEST_CASE("the first window begins when as many calls have ended as the limit, since those found an empty service") {
+  auto main = []() -> task<> {
+    std::vector<concurrency_window> seen;
+    fixed control{{.initial = 5, .window = 1ms, .samples = 1}, told{&seen}};
+    auto call = [] { return sleep_for(10ms); };
+    for (int i = 0; i != 5; ++i) co_await control.run(call);
+    CHECK(seen.empty());
+    co_await control.run(call);
+    CHECK(seen.size() == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a call that began under another limit is no part of a window") {
+  auto main = []() -> task<> {
+    std::vector<concurrency_window> seen;
+    double limit = 4;
+    fixed control{{.initial = 2, .window = 1ms, .samples = 1}, told{&seen, &limit}};
+    begin_first_window(control);
+    concurrency_slot is_long = control.try_acquire();
+    auto call = [] { return sleep_for(10ms); };
+    co_await control.run(call);  // from now on the limit is 4
+    co_await sleep_for(100ms);
+    co_await control.run(call);
+    CHECK(control.limit() == 4);
+    const std::size_t windows = seen.size();
+    co_await sleep_for(10ms);
+    is_long.release(concurrency_outcome::success);
+    CHECK(seen.size() == windows);
+    for (const concurrency_window& w : seen) CHECK(w.mean == 10ms);
+  };
+  simulate(main());
+}
+
 // ---- the line ------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -493,8 +542,8 @@ TEST_CASE("while the line never empties, nobody waits longer than max_wait_overl
     co_await gather(std::move(all));
     // From 55 ms on the line counts as standing: who has waited 15 ms goes, and every second one is served sooner.
     CHECK(d.order ==
-          "a0 b10 c20 d30 e40 f50 (g55) (h55) (i55) (j60) k60 (l70) m70 (n80) o80 (p90) q90 (r100) s100 (t110) u110 "
-          "(v120) w120 (x130) y130 (z140) ");
+          "a0 b10 c20 d30 e40 f50 (g55) (h55) (i55) j60 (k65) l70 (m75) n80 (o85) p90 (q95) r100 (s105) t110 (u115) "
+          "v120 (w125) x130 (y135) z140 ");
   };
   simulate(main());
 }
@@ -567,6 +616,81 @@ TEST_CASE("who leaves the line gives his place away") {
     CHECK(control.stats().waiting == 0);
   };
   simulate(main());  // with no alarm left that would keep it going
+}
+
+TEST_CASE("who is let through and never runs gives the slot to the next") {
+  auto main = []() -> task<> {
+    fixed control{limit_of(1)};
+    concurrency_slot held = control.try_acquire();
+    // A race that is won by a slot that nobody uses, because the clean-up of the other arm fails.
+    const auto fails = []() -> task<> {
+      co_await sleep_for(1s);
+      throw std::runtime_error("clean-up");
+    };
+    auto other = [&]() -> task<> { co_await tandem::finally(sleep_for(1h), fails); };
+    auto wastes = [&]() -> task<> { co_await thrown_by(tandem::race(other(), control.acquire())); };
+    auto waits = [&]() -> task<> {
+      const concurrency_slot s = co_await control.acquire();
+      CHECK(clock::now() == at(1s));
+    };
+    auto gives = [&]() -> task<> {
+      co_await yield();
+      held.release();
+    };
+    co_await gather(wastes(), waits(), gives());
+    CHECK(control.in_flight() == 0);
+    CHECK(control.stats().gave_up == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a coroutine that is being stopped takes nobody's place in line, and leaves no alarm") {
+  auto main = []() -> task<> {
+    adaptive_concurrency_options o = limit_of(1);
+    o.max_waiting = 1;
+    o.max_wait = 1h;
+    fixed control{o};
+    concurrency_slot held = control.try_acquire();
+    bool was_served = false;
+    auto patient = [&]() -> task<> {
+      const concurrency_slot s = co_await control.acquire({.priority = 1});
+      was_served = true;
+    };
+    tandem::task_handle<> itself;
+    auto stops_itself = [&]() -> task<> {
+      co_await yield();
+      itself.cancel();
+      co_await control.acquire({.priority = 0});
+      CHECK(false);
+    };
+    auto body = [&](tandem::task_group& g) -> task<> {
+      g.spawn(patient());
+      itself = g.spawn(stops_itself());
+      co_await sleep_for(1s);
+      held.release();
+    };
+    co_await tandem::with_task_group(body);
+    CHECK(was_served);
+    CHECK(control.stats().shed == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a controller that goes leaves no alarm") {
+  auto main = []() -> task<> {
+    adaptive_concurrency_options o = limit_of(1);
+    o.max_wait = 1h;
+    auto control = std::make_unique<fixed>(o);
+    const concurrency_slot held = control->try_acquire();
+    auto waits = [&]() -> task<> { co_await thrown_by(control->acquire()); };
+    auto drops = [&]() -> task<> {
+      co_await yield();
+      control.reset();
+    };
+    co_await gather(waits(), drops());
+    CHECK(clock::now() == at(0s));
+  };
+  simulate(main());
 }
 
 TEST_CASE("a controller that goes tells those who wait, and a slot may outlive it") {
@@ -720,6 +844,26 @@ TEST_CASE("bursts, idle times and few clients do not make it grow") {
   CHECK(few.throughput >= 0.49);  // of what 20 workers could
 }
 
+TEST_CASE("bursts before few workers do not pass for the service's time") {
+  for (auto workers : {+[](double) { return 2.0; }, +[](double) { return 5.0; }}) {
+    const auto f = figures({.workers = workers,
+                            .clients = 100,
+                            .busy = [](double t) { return std::fmod(t, 5) < 1 ? 1.0 : 0.0; },
+                            .seconds = 60,
+                            .from = 10})
+                       .front();
+    CHECK(f.p50 <= 10.1);
+    CHECK(f.most <= workers(0) + 3);
+  }
+}
+
+TEST_CASE("a line of fewer clients than the limit is ended too") {
+  kit::workload s{.workers = [](double t) { return t < 10 ? 80.0 : 5.0; }, .clients = 60, .seconds = 60, .from = 40};
+  const auto f = figures(s).front();
+  CHECK(f.p50 <= 11);
+  CHECK(f.throughput >= 0.95);
+}
+
 TEST_CASE("10,000 clients are served as 300 are") {
   const auto f = figures({.clients = 10'000, .seconds = 15}).front();
   CHECK(f.throughput >= 0.95);
@@ -768,6 +912,7 @@ TEST_CASE("options that make no sense are refused, each with its name and value"
   CHECK(text({.max_wait = -1ns}) == "tandem::adaptive_concurrency: max_wait is -1 ns; it must not be negative");
   CHECK(text({.max_wait_overloaded = -1ns}) ==
         "tandem::adaptive_concurrency: max_wait_overloaded is -1 ns; it must not be negative");
+  CHECK(text({.log = 2'000'000}) == "tandem::adaptive_concurrency: log is 2000000; it must be at most 1,000,000");
   CHECK(text({.overload = -1ns}) == "tandem::adaptive_concurrency: overload is -1 ns; it must not be negative");
   CHECK(text({.initial = 1, .max = 1, .log = 0}).empty());
   adaptive_concurrency<> control;

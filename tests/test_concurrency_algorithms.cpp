@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 using namespace std::chrono_literals;
 using kit::at;
@@ -24,7 +26,7 @@ namespace {
 struct service {
   double workers = 20;
   clock::duration time = 10ms;
-  double drops = 0;  // the share of a hundred calls
+  double drops = 0;  // the share of the calls
   clock::time_point now = at(0s);
 
   concurrency_window at_limit(double exact) {
@@ -32,8 +34,10 @@ struct service {
     w.begin = now;
     w.end = now += 100ms;
     w.limit = static_cast<std::size_t>(exact);
-    w.dropped = static_cast<std::size_t>(100 * drops);
-    w.succeeded = 100 - w.dropped;
+    const double rate = time == 0ns ? 50 : 1e8 / static_cast<double>(time.count());
+    const double calls = std::max(20.0, std::min(exact, workers) * rate);
+    w.dropped = static_cast<std::size_t>(calls * drops);
+    w.succeeded = static_cast<std::size_t>(calls) - w.dropped;
     w.in_flight = static_cast<double>(w.limit);
     w.at_limit = 1;
     if (w.succeeded != 0)
@@ -44,8 +48,8 @@ struct service {
   /// So many in flight, and nobody waits.
   concurrency_window asked_for(double in_flight, double limit) {
     concurrency_window w = at_limit(limit);
-    w.in_flight = in_flight;
-    w.at_limit = 0;
+    w.in_flight = std::min(in_flight, static_cast<double>(w.limit));
+    w.at_limit = in_flight > w.in_flight ? 1 : 0;
     w.mean = time;
     return w;
   }
@@ -134,10 +138,17 @@ TEST_CASE("knee does not grow while no more is asked for") {
   CHECK(limit == 10);
 }
 
-TEST_CASE("a limit that is not used is not probed") {
+TEST_CASE("a limit that is not used is probed once, to know the service time") {
   service s;
   knee a;
-  for (int i = 0; i != 1'000; ++i) CHECK(a.update(s.asked_for(3, 24), 24).limit == 24);
+  int changes = 0;
+  double limit = 24;
+  for (int i = 0; i != 1'000; ++i) {
+    const double before = std::exchange(limit, a.update(s.asked_for(3, limit), limit).limit);
+    changes += limit != before;
+  }
+  CHECK(changes == 2);
+  CHECK(limit == 24);
 }
 
 TEST_CASE("knee probes at whole multiples of its interval, so that several do it together") {
@@ -172,6 +183,128 @@ TEST_CASE("drops that half of the limit makes fewer keep it there; others are le
   fails.drops = 0.3;
   const double later = after(b, fails, 50, limit);
   CHECK(later == Approx(limit).margin(1));
+}
+
+TEST_CASE("a service that refuses quickly what is too much is left the limit at which it does not") {
+  knee a;
+  double limit = 100, least = 1'000, most = 0;
+  clock::time_point now = at(0s);
+  for (int i = 0; i != 200; ++i) {  // it works at 20 calls, 11 ms each; a refusal takes 1 ms
+    concurrency_window w;
+    w.begin = now;
+    w.end = now += 100ms;
+    w.limit = static_cast<std::size_t>(limit);
+    const std::size_t served = std::min<std::size_t>(w.limit, 20);
+    w.succeeded = served * 9;
+    w.dropped = (w.limit - served) * 100;
+    w.mean = 11ms;
+    w.in_flight = static_cast<double>(w.limit);
+    w.at_limit = 1;
+    limit = std::clamp(a.update(w, limit).limit, 1.0, 100.0);
+    if (i < 50) continue;
+    least = std::min(least, limit);
+    most = std::max(most, limit);
+  }
+  CHECK(most <= 25);
+  CHECK(least >= 9);  // a probe
+}
+
+TEST_CASE("a few drops that come by chance change nothing") {
+  std::uint64_t state = 3;
+  for (const double share : {0.02, 0.04, 0.06, 0.1, 0.5}) {
+    INFO(share);
+    service s;
+    knee a;
+    double limit = after(a, s, 40, 10), sum = 0;
+    for (int i = 0; i != 1'000; ++i) {
+      concurrency_window w = s.at_limit(limit);
+      for (std::size_t n = w.succeeded; n != 0; --n)
+        if (static_cast<double>(tandem::detail::split_mix(state) >> 11) * 0x1p-53 < share) --w.succeeded, ++w.dropped;
+      limit = std::clamp(a.update(w, limit).limit, 1.0, 200.0);
+      sum += limit;
+    }
+    CHECK(sum / 1'000 >= 22);
+    CHECK(sum / 1'000 <= 26);
+  }
+}
+
+TEST_CASE("a line that does not reach the limit is seen as well") {
+  service s{.workers = 5};
+  knee a;
+  double limit = 100;
+  for (int i = 0; i != 60; ++i) {
+    concurrency_window w = s.at_limit(std::min(limit, 40.0));  // of 40 clients
+    w.limit = static_cast<std::size_t>(limit);
+    if (limit > 40) w.at_limit = 0;
+    limit = std::clamp(a.update(w, limit).limit, 1.0, 200.0);
+  }
+  CHECK(limit <= 8);
+}
+
+TEST_CASE("a min above the knee is passed by its square root at most, and left when the service is better") {
+  service s{.workers = 1};
+  knee a;
+  double limit = 5;
+  for (int i = 0; i != 300; ++i) limit = std::max(5.0, a.update(s.at_limit(limit), limit).limit);
+  CHECK(limit <= 5 + std::sqrt(5) + 1);
+  s.workers = 20;
+  for (int i = 0; i != 60; ++i) limit = std::max(5.0, a.update(s.at_limit(limit), limit).limit);
+  CHECK(limit == Approx(20 + std::sqrt(20)).margin(1));
+}
+
+TEST_CASE("under another clock knee probes again") {
+  knee a;
+  service s;
+  s.now = at(1000h);
+  double limit = after(a, s, 300, 10);
+  s.now = at(0s);
+  int probes = 0;
+  for (int i = 0; i != 300; ++i) {
+    const double before = limit;
+    limit = a.update(s.at_limit(limit), limit).limit;
+    probes += limit < before * 0.6;
+  }
+  CHECK(probes >= 3);
+}
+
+TEST_CASE("a new service time is measured again soon, and then more and more seldom") {
+  knee a;
+  service s;
+  double limit = 10;
+  std::vector<double> when;
+  for (int i = 0; i != 450; ++i) {
+    const double before = limit;
+    limit = std::clamp(a.update(s.at_limit(limit), limit).limit, 1.0, 200.0);
+    if (limit < before * 0.6) when.push_back(std::chrono::duration<double>(s.now - at(0s)).count());
+  }
+  REQUIRE(when.size() >= 7);
+  CHECK(when[1] == Approx(1.25).margin(0.3));
+  CHECK(when[2] == Approx(2.5).margin(0.3));
+  CHECK(when[3] == Approx(5).margin(0.3));
+  CHECK(when[4] == Approx(10).margin(0.3));
+  CHECK(when[5] == Approx(20).margin(0.3));
+}
+
+TEST_CASE("a probe that takes long is made seldom") {
+  knee a;
+  clock::time_point now = at(0s);
+  double limit = 20;
+  int probes = 0;
+  for (int i = 0; i != 400; ++i) {  // windows of a minute: a probe is one
+    concurrency_window w;
+    w.begin = now;
+    w.end = now += 1min;
+    w.limit = static_cast<std::size_t>(limit);
+    w.succeeded = 100;
+    w.mean = clock::duration(10s) * std::max<std::size_t>(10, w.limit) / 10;
+    w.in_flight = static_cast<double>(w.limit);
+    w.at_limit = 1;
+    const double before = limit;
+    limit = a.update(w, limit).limit;
+    probes += limit < before * 0.6;
+  }
+  CHECK(probes >= 5);
+  CHECK(probes <= 400 / 25);
 }
 
 TEST_CASE("while every call is dropped the limit goes down, and it comes back afterwards") {
@@ -209,7 +342,7 @@ TEST_CASE("aimd adds one, and takes a tenth away when a call was dropped or was 
   service s;
   CHECK(a.update(s.at_limit(10), 10).limit == 11);
   CHECK(a.update(s.asked_for(5, 10), 10).limit == 10);
-  s.drops = 0.01;
+  s.drops = 0.05;
   CHECK(a.update(s.at_limit(40), 40).limit == 36);
   CHECK(a.update(s.at_limit(4), 4).limit == 3);
   s.drops = 0;

@@ -44,7 +44,8 @@ class concurrency_waiter;
 struct adaptive_concurrency_options {
   std::size_t initial = 10, min = 1, max = 1000;  ///< of the limit; `min` at least 1
 
-  // How long the limit holds before it is looked at: at least `window`, and until `samples` calls have ended, and one
+  // How long the limit holds before it is looked at: at least `window`, and until `samples` calls have ended (less than
+  // ten say little), and one
   // mean time has passed, and the mean is known well enough (its standard error is a quarter of its share of the square
   // root of the limit) or 30 mean times have passed.
   clock::duration window = std::chrono::milliseconds(100);  ///< positive
@@ -60,7 +61,7 @@ struct adaptive_concurrency_options {
   /// Meanwhile the newest is served first, which may still be of use to somebody, when the oldest no longer is.
   bool newest_first_overloaded = false;
 
-  std::size_t log = 100;  ///< changes of the limit that are remembered
+  std::size_t log = 100;  ///< changes of the limit that are remembered; at most 1,000,000
 };
 
 /// Of one call.
@@ -76,7 +77,7 @@ enum class concurrency_outcome : unsigned char {
 };
 
 /// How a call ends that the controller does not let through, where shedding was asked for: the service was not called.
-/// `retry_after()`: about so long would a new call wait now.
+/// `retry_after()`: about so long would a new call wait now, by the last window; before there was one, a guess.
 class overloaded : public unavailable {
  public:
   explicit overloaded(clock::duration retry_after);
@@ -126,6 +127,9 @@ class [[nodiscard("a slot that is dropped is given back at once")]] concurrency_
 /// What is measured is the time from the start of the call to its end, without the wait for leave, in windows in which
 /// one limit holds; `Algorithm` makes the next limit of it. The limit does not grow while it is not needed. A lower
 /// limit stops nothing: those that are in flight are let end, and until then nobody is let through.
+///
+/// Calls end, so that others may begin: do not hold a slot while you wait for another of the same controller, and give
+/// calls that last much longer than others a controller of their own, or a `min` above their number.
 ///
 /// First come, first served among equals; the smaller number of `concurrency_call::priority` comes first. Who waits is
 /// let through in his loop's turn. A stop takes him out of the line; if he had been let through and never runs, the
@@ -194,6 +198,7 @@ class concurrency_meter {
   std::size_t in_flight() const noexcept { return in_flight_; }
   clock::duration mean() const noexcept { return last_mean_; }
   void started(clock::time_point now) noexcept {
+    if (in_flight_ == 0 && is_settled_ && now - last_ >= shortest_) begin(now);  // a burst is not like the pause before
     pass(now);
     ++in_flight_;
   }
@@ -208,7 +213,8 @@ class concurrency_meter {
     --in_flight_;
     if (first_ != 0 && --first_ == 0) begin(now);
     if (!is_settled_ || now == window_.begin) return false;
-    if (how == concurrency_outcome::ignore || took < clock::duration::zero()) return false;
+    const bool began_under_the_limit = took >= clock::duration::zero() && now - took >= since_;
+    if (how == concurrency_outcome::ignore || !began_under_the_limit) return false;
     if (how == concurrency_outcome::drop) {
       ++window_.dropped;
     } else {
@@ -241,7 +247,10 @@ class concurrency_meter {
  private:
   /// What has been so until now.
   void pass(clock::time_point now) noexcept {
-    if (now < last_) begin(now);  // by the clock of another simulation
+    if (now < last_) {  // by the clock of another simulation
+      since_ = clock::time_point::min();
+      begin(now);
+    }
     const auto span = static_cast<double>((now - last_).count());
     last_ = now;
     if (is_settled_) {
@@ -251,6 +260,7 @@ class concurrency_meter {
     }
     if (settles_at_ == clock::time_point::max()) {
       if (in_flight_ > limit_ || first_ != 0) return;
+      since_ = now;
       settles_at_ = saturated_sum(now, last_mean_ * 2);
     }
     if (now >= settles_at_) begin(now);
@@ -281,6 +291,7 @@ class concurrency_meter {
   double call_time_ = 0,
          time_at_limit_ = 0;  // nanoseconds since its begin, of all calls together, and with the limit reached
   clock::time_point last_{};  // up to then they are known
+  clock::time_point since_ = clock::time_point::min();  // no more are in flight than the limit
   clock::time_point settles_at_ = clock::time_point::max();
   clock::duration last_mean_{};
   bool is_settled_ = false;
@@ -402,12 +413,13 @@ class concurrency_core : public std::enable_shared_from_this<concurrency_core> {
   clock::time_point alarm_at_ = clock::time_point::max();
   loop* loop_ = nullptr;  // of those who wait
   adaptive_concurrency_stats stats_;
-  concurrency_change last_;  // or what left the limit as it was
+  concurrency_change last_change_;
+  concurrency_change last_;  // that, or what left the limit as it was
   std::vector<concurrency_change> log_;
   std::size_t oldest_ = 0;
   on_one_loop::user user_;
   on_one_loop::mutex mutex_;
-  bool is_serving_ = false, is_closed_ = false;
+  bool is_closed_ = false;
 };
 
 template <class Algorithm>
@@ -485,6 +497,7 @@ inline adaptive_concurrency_options concurrency_core::checked(const adaptive_con
   if (o.samples == 0) refuse("samples is 0; it must be at least 1");
   if (o.window <= clock::duration::zero())
     refuse("window is " + std::to_string(o.window.count()) + " ns; it must be positive");
+  if (o.log > 1'000'000) refuse("log is " + std::to_string(o.log) + "; it must be at most 1,000,000");
   refuse_negative(o.max_wait, "tandem::adaptive_concurrency: max_wait");
   refuse_negative(o.max_wait_overloaded, "tandem::adaptive_concurrency: max_wait_overloaded");
   refuse_negative(o.overload, "tandem::adaptive_concurrency: overload");
@@ -499,7 +512,7 @@ inline void concurrency_core::decide(clock::time_point now) noexcept {
   const std::size_t before =
       std::exchange(limit_, d.limit >= most ? options_.max : static_cast<std::size_t>(exact_limit_));
   last_ = {before, limit_, d.reason, d.service_time, w};
-  if (before != limit_) remember(last_);
+  if (before != limit_) remember(last_change_ = last_);
   meter_.restart(now, limit_);
 }
 
@@ -542,6 +555,7 @@ inline void concurrency_core::make_room(int priority, clock::time_point now) {
 inline void concurrency_core::waits(concurrency_waiter& w, frame& f) {
   user_.check(f, "adaptive_concurrency", "make one for each loop");
   if (is_closed_) std::rethrow_exception(make_cancelled());
+  if (f.scope->state != scope::running) return w.park_to_be_stopped(f);  // and takes nobody's place
   loop& l = *f.scope->loop;
   const clock::time_point now = l.now();
   loop_ = &l;
@@ -594,9 +608,8 @@ inline void concurrency_core::shed_late(clock::time_point now) noexcept {
 
 inline void concurrency_core::serve() noexcept {
   if (waiting_ == 0 || is_closed_) return;
-  if (std::exchange(is_serving_, true)) return;  // a race that is let through leaves other lines in the same call
   const clock::time_point now = clock::now();
-  if (sheds_late()) shed_late(now);
+  if (sheds_late()) shed_late(now - clock::duration(1));  // who is late now is let through, if he can be
   for (auto& [priority, l] : lines_)
     while (!l.empty() && meter_.in_flight() < limit_) {
       const bool newest_first = options_.newest_first_overloaded && is_overloaded(now);
@@ -606,7 +619,7 @@ inline void concurrency_core::serve() noexcept {
       left();
       l.wake(w);
     }
-  is_serving_ = false;
+  if (sheds_late()) shed_late(now);
   set_alarm();
 }
 
@@ -639,8 +652,8 @@ inline std::string concurrency_core::explain() const {
   std::string s = "the limit is " + std::to_string(limit_) + " (from " + std::to_string(options_.min) + " to " +
                   std::to_string(options_.max) + ")\n";
   if (last_.window.limit == 0) return s + "as it was in the beginning: no window has ended\n";
-  const bool has_changed = !log_.empty();
-  if (has_changed) s += text_of(log_[(oldest_ + log_.size() - 1) % log_.size()]) + '\n';
+  const bool has_changed = last_change_.window.limit != 0;
+  if (has_changed) s += text_of(last_change_) + '\n';
   if (last_.before == last_.after) s += (has_changed ? "and last " : "") + text_of(last_) + '\n';
   return s;
 }

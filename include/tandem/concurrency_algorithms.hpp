@@ -64,12 +64,13 @@ struct knee_options {
 /// service that has become slower, and to a slower one the limit need not fall.
 ///
 /// Calls that are dropped, more than one in twenty, make it probe as well: if at half of the limit less than half as
-/// many are, it stays there; otherwise they are not for the number of calls, and it goes on as if they were none. While
-/// all are dropped the limit is halved with each window, since nothing is lost.
+/// many are, or as many are answered, it stays there, comes back slowly, and gives way by a tenth when calls are dropped
+/// again; otherwise they are not for the number of calls, and it goes on as if they were none. While all are dropped the
+/// limit is halved with each window, since nothing is lost.
 ///
 /// Growth is by the square root, twice as much each time while no line is seen. Probes begin at whole multiples of the
-/// interval on the clock, so that several in front of one service measure it together. (The same idea as in BBR:
-/// Cardwell and others, "BBR: congestion-based congestion control", 2016.)
+/// interval on the clock, so that two in front of one service measure it together; many do not. (The same idea as in
+/// BBR: Cardwell and others, "BBR: congestion-based congestion control", 2016.)
 class knee {
  public:
   /// Throws std::invalid_argument for an interval that is not positive.
@@ -79,8 +80,11 @@ class knee {
  private:
   enum class probing : unsigned char { nothing, service_time, drops };
   concurrency_decision probe(const concurrency_window& w, probing what) noexcept;
-  concurrency_decision probed(const concurrency_window& w, double limit) noexcept;
+  concurrency_decision probed(const concurrency_window& w) noexcept;
   concurrency_decision says(double limit, const char* reason) const noexcept { return {limit, reason, service_time_}; }
+  concurrency_decision grown(const concurrency_window& w, double limit, double next, double part) noexcept;
+  bool has_more_drops(const concurrency_window& w) noexcept;
+  bool are_drops_ours(const concurrency_window& w) const noexcept;
   clock::duration soonest() const noexcept { return std::max(probe_interval_ / 8, clock::duration(1)); }
   double part_in_service(const concurrency_window& w) const noexcept;
   void measured(clock::duration service_time, clock::time_point now, clock::duration took) noexcept;
@@ -88,9 +92,10 @@ class knee {
   clock::duration probe_interval_, every_, service_time_{};
   concurrency_window before_;  // the probe
   probing probing_ = probing::nothing;
-  clock::time_point next_probe_ = clock::time_point::max();
+  clock::time_point next_probe_ = clock::time_point::max(), last_end_ = clock::time_point::min();
   double confirmed_ = 0;    // the limit for which the service time was measured
   double known_drops_ = 0;  // a share of drops that was the same at half of the limit
+  double drops_from_ = 0;   // a limit at which calls were dropped that are not at a lower one; 0: none is known
   int growths_ = 0;         // without a line, one after the other
 };
 
@@ -173,32 +178,41 @@ inline concurrency_decision knee::probe(const concurrency_window& w, probing wha
   before_ = w;
   probing_ = what;
   growths_ = 0;
-  return says(static_cast<double>(std::max<std::size_t>(1, w.limit / 2)),
+  return says(std::max(1.0, std::floor(std::min(static_cast<double>(w.limit), w.in_flight) / 2)),
               what == probing::drops ? "halved, to see whether fewer calls are dropped"
                                      : "halved, to measure the service time");
 }
 
-inline concurrency_decision knee::probed(const concurrency_window& w, double limit) noexcept {
+/// Are fewer of the calls dropped at half of the limit, or as many answered? Not by chance: eight drops are to be
+/// expected if it makes no difference.
+inline bool knee::are_drops_ours(const concurrency_window& w) const noexcept {
+  const auto answered = [](const concurrency_window& x) {
+    return static_cast<double>(x.succeeded) / static_cast<double>((x.end - x.begin).count());
+  };
+  const double expected = before_.drop_share() * static_cast<double>(w.succeeded + w.dropped);
+  return expected >= 8 && (static_cast<double>(w.dropped) < expected / 2 || answered(w) > 0.9 * answered(before_));
+}
+
+inline concurrency_decision knee::probed(const concurrency_window& w) noexcept {
   const probing what = std::exchange(probing_, probing::nothing);
   const clock::duration took = w.end - before_.end;
-  if (w.limit >= before_.limit) {  // it is as low as it may be
-    measured(w.mean, w.end, took);
-    confirmed_ = limit;
-    return says(limit, "the least that is allowed");
-  }
-  if (what == probing::drops) {
-    if (w.drop_share() < before_.drop_share() / 2) {
-      measured(w.mean, w.end, took);
-      confirmed_ = static_cast<double>(w.limit);
-      return says(confirmed_, "with fewer calls fewer are dropped");
-    }
-    known_drops_ = std::max(before_.drop_share(), w.drop_share());
-  }
   const double before = static_cast<double>(before_.limit), now = static_cast<double>(w.limit);
+  if (w.limit >= before_.limit) {  // there may be a line in that
+    measured(w.mean, w.end, took);
+    confirmed_ = now;
+    return says(now, "the least that is allowed");
+  }
+  if (are_drops_ours(w)) {
+    measured(w.mean, w.end, took);
+    drops_from_ = before;
+    confirmed_ = now;
+    return says(now, "with fewer calls fewer are dropped");
+  }
+  if (what == probing::drops) known_drops_ = std::max(before_.drop_share(), w.drop_share());
   const double slower = before_.succeeded == 0 || before_.mean <= w.mean
                             ? 1
                             : static_cast<double>(w.mean.count()) / static_cast<double>(before_.mean.count());
-  if (slower < 1.15 * now / before && w.limit > 1) {
+  if (slower < 1.15 * w.in_flight / before_.in_flight && w.limit > 1) {
     service_time_ = w.mean;  // at most
     confirmed_ = now;
     concurrency_decision d = probe(w, probing::service_time);
@@ -206,34 +220,39 @@ inline concurrency_decision knee::probed(const concurrency_window& w, double lim
     return d;
   }
   measured(w.mean, w.end, took);
-  const double works_at = before * slower;
+  const double works_at = before_.in_flight * slower;
   double next = std::min(works_at + std::sqrt(works_at), before + std::sqrt(before));
-  if (before_.at_limit < detail::limit_is_reached) next = std::min(next, before);
+  if (before_.at_limit < detail::limit_is_reached && slower > 0.8) next = before;  // it was not in use, and no line
   confirmed_ = std::min(next, before);
   return says(next, "the service time was measured");
 }
 
 inline concurrency_decision knee::update(const concurrency_window& w, double limit) noexcept {
+  if (w.end < last_end_) next_probe_ = w.end;  // by the clock of another simulation
+  last_end_ = w.end;
   if (w.succeeded == 0) {
     probing_ = probing::nothing;
     growths_ = 0;
     return says(limit / 2, "every call was dropped");
   }
-  if (probing_ != probing::nothing) return probed(w, limit);
+  if (probing_ != probing::nothing) return probed(w);
 
   const bool can_be_halved = w.limit > 1, is_held = w.at_limit >= detail::limit_is_held;
-  constexpr double some_drops = 0.05;
-  if (w.drop_share() <= some_drops)
-    known_drops_ = 0;
-  else if (w.drop_share() > 1.5 * known_drops_ && can_be_halved)
-    return probe(w, probing::drops);
+  const bool is_used = is_held || w.in_flight >= 2;
+  if (has_more_drops(w) && can_be_halved) {
+    if (drops_from_ == 0) return probe(w, probing::drops);
+    drops_from_ = static_cast<double>(w.limit);
+    growths_ = 0;
+    return says(confirmed_ = limit * 0.9, "calls were dropped again");
+  }
 
   if (service_time_ == clock::duration::zero()) {
-    if (is_held && can_be_halved) return probe(w, probing::service_time);
+    if (is_used && can_be_halved) return probe(w, probing::service_time);
     measured(w.mean, w.end, {});
     confirmed_ = limit;
   }
   if (!is_held && w.in_flight <= static_cast<double>(w.limit) / 2 && w.at_limit < detail::limit_is_reached) {
+    if (w.mean > service_time_ * 3 / 2 && w.in_flight >= 2) return probe(w, probing::service_time);
     measured(w.mean, w.end, {});  // a probe for nothing
     growths_ = 0;
     return says(limit, "less is asked for");
@@ -243,31 +262,47 @@ inline concurrency_decision knee::update(const concurrency_window& w, double lim
     service_time_ = w.mean;
   else if (w.mean < service_time_)
     service_time_ -= (service_time_ - w.mean) / 5;
-  if (is_held && w.end >= next_probe_ && can_be_halved) return probe(w, probing::service_time);
+  const bool may_have_a_line = is_held || (w.in_flight >= 2 && w.mean > service_time_ * 6 / 5);
+  if (may_have_a_line && w.end >= next_probe_ && can_be_halved) return probe(w, probing::service_time);
 
   const double part = part_in_service(w);
   const double works_at = part * (is_held ? static_cast<double>(w.limit) : w.in_flight);
   const double next = works_at + std::sqrt(works_at);
-  if (next > limit) {
-    if (w.at_limit < detail::limit_is_reached) {
-      growths_ = 0;
-      return says(limit, "no more is asked for");
-    }
-    confirmed_ = std::max(confirmed_, limit);
-    double step = next - limit;
-    const bool sees_no_line = part > 0.95;
-    if (sees_no_line) {
-      step = std::min(std::ldexp(step, std::min(growths_, 10)), std::max(std::sqrt(limit), limit / 2));
-      ++growths_;
-    } else {
-      growths_ = 0;
-    }
-    return says(limit + step, sees_no_line ? "no line was seen" : "the line was short");
-  }
+  if (next > limit) return grown(w, limit, next, part);
   growths_ = 0;
   if (!is_held && part > 2.0 / 3) return says(limit, "no more is asked for");
   if (next < confirmed_ - std::sqrt(confirmed_) && can_be_halved) return probe(w, probing::service_time);
   return says(next, "the line was long enough");
+}
+
+/// More than one in twenty, more than there are at any load, and not by chance.
+inline bool knee::has_more_drops(const concurrency_window& w) noexcept {
+  const auto calls = static_cast<double>(w.succeeded + w.dropped);
+  const double usual = std::max(0.05, known_drops_);
+  if (w.drop_share() <= known_drops_ / 2) known_drops_ *= 0.9;
+  return w.drop_share() > usual + 3 * std::sqrt(usual * (1 - usual) / calls);
+}
+
+inline concurrency_decision knee::grown(const concurrency_window& w, double limit, double next, double part) noexcept {
+  if (w.at_limit < detail::limit_is_reached) {
+    growths_ = 0;
+    return says(limit, "no more is asked for");
+  }
+  confirmed_ = std::max(confirmed_, limit);
+  double step = next - limit;
+  const bool sees_no_line = part > 0.95;
+  if (sees_no_line) {
+    step = std::min(std::ldexp(step, std::min(growths_, 10)), std::max(std::sqrt(limit), limit / 2));
+    ++growths_;
+  } else {
+    growths_ = 0;
+  }
+  if (drops_from_ != 0) {  // slowly where it dropped calls, until it no longer does
+    if (limit > 1.3 * drops_from_) drops_from_ = 0;
+    const double near = 0.9 * drops_from_;
+    if (limit + step > near) step = std::max(1.0, near - limit);
+  }
+  return says(limit + step, sees_no_line ? "no line was seen" : "the line was short");
 }
 
 inline aimd::aimd(aimd_options o) : options_(o) {
@@ -287,7 +322,7 @@ inline concurrency_decision aimd::update(const concurrency_window& w, double lim
 
 inline concurrency_decision vegas::update(const concurrency_window& w, double limit) noexcept {
   const double unit = std::max(1.0, std::floor(std::log10(std::max(limit, 1.0))));
-  if (w.end >= turn_) {
+  if (w.end >= turn_ || turn_ - w.end > std::chrono::seconds(30)) {
     turn_ = detail::saturated_sum(w.end, std::chrono::seconds(30));
     least_before_ = least_;
     least_ = {};
