@@ -21,6 +21,7 @@
 
 #include "caches.hpp"
 #include "driver.hpp"
+#include "guards.hpp"
 #include "leases.hpp"
 #include "limits.hpp"
 #include "model.hpp"
@@ -162,6 +163,7 @@ class world {
   fuzz::leases<counted> leases;
   fuzz::caches<counted> caches;
   fuzz::limits limits;
+  fuzz::guards guards;
   std::deque<roster> rosters;              // of each pool that there was
   std::deque<fuzz::agenda<item>> agendas;  // of each scheduler
   /// Spawns `n` as a tree. Gives its number.
@@ -473,6 +475,25 @@ task<item> with_limit(const node& n, world& w, task<item> t) {
   item r = co_await std::move(t);
   slot.release(n.a % 4 == 0 ? drop : success);
   co_return r;
+}
+
+/// The child after some failures that pass, by one of the ways in which a program guards its calls, or without it when
+/// there is no way.
+template <class Child>
+task<item> with_guard(const node& n, world& w, Child child) {
+  std::optional<item> r;
+  std::exception_ptr failure;
+  const auto once = [&]() -> task<> {
+    try {
+      r.emplace(co_await child());
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  };
+  co_await w.guards.use(fuzz::dice(n), once);
+  if (failure) std::rethrow_exception(failure);
+  if (!r) co_return co_await child();
+  co_return std::move(*r);
 }
 
 /// `t` with something of what the program shares, or without when it is not to be had in time.
@@ -1292,6 +1313,10 @@ task<item> play(const node& n, world& w, child_of parent, bool to_its_end) {
         co_return m.returns(mix(v, (co_await with_lease(n, w, child(0))).code));
       case kind::cache:
         co_return m.returns(mix(v, (co_await with_cache(n, w, child(0))).code));
+      case kind::guard: {
+        const auto first = [&] { return child(0); };
+        co_return m.returns(mix(v, (co_await with_guard(n, w, first)).code));
+      }
       case kind::limit:
         co_return m.returns(mix(v, (co_await with_limit(n, w, child(0))).code));
     }
@@ -1365,6 +1390,7 @@ observation run(const node& program, const plan& p) {
     w.leases.check();
     w.caches.check();
     w.limits.check();
+    w.guards.check();
     seen.to_the_end = !w.closing;
     seen.log = std::move(w.log);
   }

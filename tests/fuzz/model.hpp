@@ -265,6 +265,7 @@ class model {
       case kind::lease:  // who else has one?
       case kind::cache:  // what is there?
       case kind::limit:  // whose turn is it?
+      case kind::guard:  // is the circuit closed?
       case kind::scheduler:
       case kind::flow:
       case kind::pool_crowd: {  // who comes first?

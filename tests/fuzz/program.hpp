@@ -83,7 +83,8 @@ namespace fuzz {
   X(lease, 1, 1)               \
   X(scheduler, 1, 4)           \
   X(cache, 1, 1)               \
-  X(limit, 1, 1)
+  X(limit, 1, 1)               \
+  X(guard, 1, 1)
 
 #define TANDEM_FUZZ_NAME(name, fewest, most) name,
 #define TANDEM_FUZZ_ROW(name, fewest, most) {#name, fewest, most},
@@ -167,6 +168,7 @@ struct node {
       case kind::lease:
       case kind::cache:
       case kind::limit:
+      case kind::guard:
       case kind::flow:
       case kind::pool_beside:
         return false;
