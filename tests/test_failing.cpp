@@ -1174,6 +1174,38 @@ task<> passes(gates& g) {
   expect(g.turns.try_acquire().retry_after >= 0s, "a verdict");
 }
 
+/// Calls that are guarded in every way.
+struct guarded_calls {
+  tandem::circuit_breaker breaker{{.window = 8, .min_calls = 8, .cool_down = 1s}};
+  tandem::rate_limiter turns{tandem::token_bucket{.rate = 100, .burst = 3}};
+  tandem::adaptive_concurrency<> control{{.initial = 2, .max = 2}};
+  tandem::policy<tandem::total_timeout, tandem::retry_options, tandem::circuit_breaker&, tandem::rate_limiter&,
+                 tandem::adaptive_concurrency<>&, tandem::attempt_timeout>
+      all{tandem::total_timeout{1h}, tandem::retry_options{.base = 1ms}, breaker, turns, control, tandem::attempt_timeout{1s}};
+  tandem::error_manager errors{tandem::error_manager_options{}};
+  bool is_quiet() const { return control.in_flight() == 0 && control.stats().waiting == 0; }
+};
+
+task<> guards(guarded_calls& g) {
+  g.errors.retry(tandem::error_kind::network, {.attempts = 2, .base = 1ms});
+  g.errors.on(tandem::error_kind::network, [](tandem::error_info) -> task<> { co_await tandem::sleep_for(1ms); },
+              {.deduplicate = 1s, .limit = 5});
+  g.errors.fallback<int>(tandem::error_kind::network, [](const tandem::error_info&) { return 7; });
+  auto fails = [&](int times) -> task<> {
+    auto call = [&, here = std::make_shared<counted>()]() -> task<int> {
+      co_await tandem::yield();
+      if (times-- > 0) throw tandem::unavailable("not yet", 1ms);
+      co_return 7;
+    };
+    auto guarded = [&] { return g.errors.guard(call, "call"); };
+    tandem::call_trace trace;
+    const int seven = co_await g.all.run(guarded, trace);
+    expect(seven == 7, "a guarded call");
+  };
+  co_await tandem::gather(fails(0), fails(1), fails(5));
+  co_await g.errors.drain();
+}
+
 /// Each part by itself; one for which there is no memory is left out, and the others must not notice.
 task<> everything(pairs& p) {
   std::vector<task<>> parts;
@@ -1345,6 +1377,13 @@ TEST_CASE("no memory at a limit: bad_alloc from acquire or run; no turn and no s
     gates g;
     tandem::simulate(passes(g));
     expect(g.is_quiet(), "limits");
+  });
+}
+TEST_CASE("no memory in a guarded call: bad_alloc from it, or a handler that is not told; nothing is lost") {
+  fail_each_allocation([] {
+    guarded_calls g;
+    tandem::simulate(guards(g));
+    expect(g.is_quiet(), "guards");
   });
 }
 TEST_CASE("no memory for an Asio operation: bad_alloc from the co_await") { fail_part<operations>(); }
@@ -1534,6 +1573,10 @@ TEST_CASE("stops and teardown at every step while each allocation fails") {
   SECTION("limits") {
     fail_each_allocation_at_every_step<gates>([](gates& g) { return passes(g); },
                                               [](gates& g, kit::end) { return g.is_quiet(); });
+  }
+  SECTION("guards") {
+    fail_each_allocation_at_every_step<guarded_calls>([](guarded_calls& g) { return guards(g); },
+                                                      [](guarded_calls& g, kit::end) { return g.is_quiet(); });
   }
   SECTION("clean-ups") {
     fail_each_allocation_at_every_step<pairs>([](pairs& p) { return protections(p); },

@@ -48,7 +48,7 @@ class call_trace {
   /// A line for each.
   std::string text() const;
 
-  /// Made by the library.
+  /// Made by the library. What there is no memory for is left out.
   void begin() {
     entries_.clear();
     begin_ = clock::now();
@@ -165,15 +165,21 @@ struct policy_call {
   Function function;
   call_trace* trace;
 
-  void note(const std::string& what) {
-    if (trace) trace->add(what);
-  }
-  void note_wait(clock::time_point began, const char* where) {
+  /// `text()`, if anybody wants to know. A line for which there is no memory is left out.
+  template <class Text>
+  void note(Text text) noexcept {
     if (!trace) return;
-    const clock::duration waited = clock::now() - began;
-    trace->add(waited < std::chrono::milliseconds(1)
-                   ? std::string(where)
-                   : where + (" after " + std::to_string(waited / std::chrono::milliseconds(1)) + " ms"));
+    try {
+      trace->add(text());
+    } catch (...) {
+    }
+  }
+  void note_wait(clock::time_point began, const char* what) noexcept {
+    note([&] {
+      const clock::duration waited = clock::now() - began;
+      if (waited < std::chrono::milliseconds(1)) return std::string(what);
+      return what + (" after " + std::to_string(waited / std::chrono::milliseconds(1)) + " ms");
+    });
   }
 };
 inline std::string text_of(const std::exception_ptr& e) {
@@ -190,10 +196,10 @@ inline std::string text_of(const std::exception_ptr& e) {
 
 template <class T, class Function>
 task<T> go_through(policy_call<Function>& c) {
-  c.note("the service is called");
+  c.note([] { return "the service is called"; });
   auto calls = outcome_of(c.function);
   auto o = co_await std::move(calls);
-  if (c.trace) c.note(o ? "it answered" : "it failed: " + text_of(o.error()));
+  c.note([&] { return o ? "it answered" : "it failed: " + text_of(o.error()); });
   co_return give(std::move(o));
 }
 template <class T, class Function, class... Rest>
@@ -210,10 +216,11 @@ task<T> go_through(policy_call<Function>& c, const retry_options& part, Rest&...
   const retry_observer told = part.observer;
   auto tell = [&](const retry_attempt& a) {
     told(a);
-    if (!c.trace) return;
-    const std::string number = "attempt " + std::to_string(a.number) + (a.error ? " failed" : " succeeded");
-    c.note(a.wait ? number + ", again in " + std::to_string(*a.wait / std::chrono::milliseconds(1)) + " ms"
-                  : number + ": " + a.reason);
+    c.note([&] {
+      const std::string number = "attempt " + std::to_string(a.number) + (a.error ? " failed" : " succeeded");
+      return a.wait ? number + ", again in " + std::to_string(*a.wait / std::chrono::milliseconds(1)) + " ms"
+                    : number + ": " + a.reason;
+    });
   };
   retry_options options = part;
   options.observer = tell;
@@ -229,7 +236,7 @@ task<T> go_through(policy_call<Function>& c, circuit_breaker& part, Rest&... res
   auto calls = [&] { return part.run(call); };
   auto all = outcome_of(calls);
   auto o = co_await std::move(all);
-  if (!was_called) c.note("the circuit is open");
+  if (!was_called) c.note([] { return "the circuit is open"; });
   co_return give(std::move(o));
 }
 template <class T, class Function, class... Rest>
@@ -251,7 +258,7 @@ task<T> go_through(policy_call<Function>& c, adaptive_concurrency<Algorithm>& pa
   auto calls = [&] { return part.run(call); };
   auto all = outcome_of(calls);
   auto o = co_await std::move(all);
-  if (!was_called) c.note("the controller refused it");
+  if (!was_called) c.note([] { return "the controller refused it"; });
   co_return give(std::move(o));
 }
 
