@@ -5,10 +5,14 @@
 #include TANDEM_ASIO_HEADER(error.hpp)
 
 #include <exception>
+#include <functional>
+#include <future>
+#include <ios>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <system_error>
-#include <vector>
+#include <typeinfo>
 
 using tandem::error_kind;
 using tandem::kind_of;
@@ -49,7 +53,11 @@ TEST_CASE("the standard library's errors have their kinds, whatever Asio it is")
   CHECK(kind(std::system_error(std::make_error_code(std::errc::timed_out))) == error_kind::timeout);
   CHECK(kind(std::system_error(std::make_error_code(std::errc::permission_denied))) == error_kind::system);
   CHECK(kind_of_code(std::make_error_code(std::errc::host_unreachable)) == error_kind::network);
-  CHECK(kind_of_code(std::error_code(5, std::iostream_category())) == error_kind::unknown);
+  CHECK(kind_of_code(std::error_code(1, std::iostream_category())) == error_kind::system);
+  CHECK(kind_of_code(std::make_error_code(std::future_errc::no_state)) == error_kind::unknown);
+  CHECK(kind(std::bad_function_call()) == error_kind::system);
+  CHECK(kind(std::bad_optional_access()) == error_kind::system);
+  CHECK(kind(std::bad_cast()) == error_kind::system);
   CHECK(kind_of_code(std::error_code()) == error_kind::unknown);
   CHECK(kind(std::invalid_argument("")) == error_kind::validation);
   CHECK(kind(std::out_of_range("")) == error_kind::validation);

@@ -497,7 +497,7 @@ TEST_CASE("options that make no sense are refused by the call, each with its nam
   CHECK(text([](auto& o) { o.attempts = 0; }) == "tandem::retry: attempts is 0; it must be at least 1");
   CHECK(text([](auto& o) { o.base = -1ns; }) == "tandem::backoff: base is -1 ns; it must not be negative");
   CHECK(text([](auto& o) { o.max = 1ns; }) == "tandem::backoff: max is 1 ns; it must be at least base, 100000000 ns");
-  CHECK(text([](auto& o) { o.factor = 0.5; }) == "tandem::backoff: factor is 0.500000; it must be at least 1");
+  CHECK(text([](auto& o) { o.factor = 0.5; }) == "tandem::backoff: factor is 0.500000; it must be at least 1, and finite");
   CHECK(text([](auto& o) { o.total_timeout = 0s; }) == "tandem::retry: total_timeout is 0 ns; it must be positive");
   CHECK(text([](auto& o) { o.attempt_timeout = 0s; }) == "tandem::retry: attempt_timeout is 0 ns; it must be positive");
   CHECK(text([](auto&) {}).empty());

@@ -665,17 +665,8 @@ struct classify_by_kind {
   concurrency_outcome operator()(const outcome<T>& o) const noexcept {
     if (o) return concurrency_outcome::success;
     const std::exception_ptr e = o.error();
-    return kind_of(e) == error_kind::timeout || is_overloaded(e) ? concurrency_outcome::drop
-                                                                 : concurrency_outcome::ignore;
-  }
-  static bool is_overloaded(const std::exception_ptr& e) noexcept {
-    try {
-      std::rethrow_exception(e);
-    } catch (const overloaded&) {
-      return true;
-    } catch (...) {
-      return false;
-    }
+    return kind_of(e) == error_kind::timeout || is_a<overloaded>(e) ? concurrency_outcome::drop
+                                                                    : concurrency_outcome::ignore;
   }
 };
 

@@ -76,8 +76,8 @@ struct circuit_breaker_stats {
 /// opens. *Open*: `run` throws `circuit_open` at once. After `cool_down` it is *half-open* for whoever calls next: at
 /// most `probes` calls are made, and others refused. If all of them are good it closes, with nothing counted; with the
 /// first that is not it opens again. A probe that says nothing (it was stopped) leaves its place to another; if the
-/// probes take longer than `cool_down`, others take their places, so that it cannot stick. Results of calls that began
-/// before the state changed do not count.
+/// probes take longer than `cool_down`, others take their places, so that it cannot stick; if they are good after all,
+/// they count. Results of calls that began before the state changed do not count.
 ///
 /// For the coroutines of one loop, on its clock; nothing runs while nobody calls. A call costs a few comparisons, two
 /// readings of the clock and two frames; nothing is allocated.
@@ -103,8 +103,11 @@ class circuit_breaker {
   void open() noexcept;
   void close() noexcept;
   /// Called after each change, in the call that made it; must not throw. The change from open to half-open is told when
-  /// somebody calls. Replaces the one before.
-  void on_change(std::function<void(circuit_state from, circuit_state to)> hook) { core_->hook = std::move(hook); }
+  /// somebody calls; one that the hook makes itself is not told. Replaces the one before.
+  void on_change(std::function<void(circuit_state from, circuit_state to)> hook) {
+    ++core_->hook_version;
+    core_->hook = std::move(hook);
+  }
   circuit_breaker_stats stats() const noexcept;
 
  private:
@@ -132,18 +135,21 @@ class circuit_breaker {
   struct core {
     explicit core(const circuit_breaker_options& o) : options(o), window(o) {}
     void enter();
-    void ended(std::uint64_t call_epoch, clock::time_point began, circuit_outcome how) noexcept;
+    void ended(std::uint64_t call_epoch, std::uint64_t call_round, clock::time_point began,
+               circuit_outcome how) noexcept;
     void become(circuit_state next) noexcept;
     bool is_cool(clock::time_point now) const noexcept;
 
     const circuit_breaker_options options;
     circuit_state state = circuit_state::closed;
     std::uint64_t epoch = 0;  // of the state; results of others do not count
+    std::uint64_t round = 0;  // of the probes; those of others hold no place any more
     clock::time_point since{};
     std::size_t probing = 0, good_probes = 0;  // half-open: calls under way, and those that were good
     results window;
     circuit_breaker_stats counted;
     std::function<void(circuit_state, circuit_state)> hook;
+    std::uint64_t hook_version = 0;
   };
   /// A call that is under way: one that is stopped says nothing.
   class call {
@@ -151,18 +157,19 @@ class circuit_breaker {
     explicit call(std::shared_ptr<core> c) : core_(std::move(c)) {
       core_->enter();
       epoch_ = core_->epoch;
+      round_ = core_->round;
       began_ = clock::now();
     }
     call(const call&) = delete;
     call& operator=(const call&) = delete;
     ~call() { end(circuit_outcome::ignore); }
     void end(circuit_outcome how) noexcept {
-      if (const auto c = std::exchange(core_, nullptr)) c->ended(epoch_, began_, how);
+      if (const auto c = std::exchange(core_, nullptr)) c->ended(epoch_, round_, began_, how);
     }
 
    private:
     std::shared_ptr<core> core_;
-    std::uint64_t epoch_ = 0;
+    std::uint64_t epoch_ = 0, round_ = 0;
     clock::time_point began_{};
   };
   template <class Function, class Classify>
@@ -203,8 +210,9 @@ inline void circuit_breaker::results::forget(counts& c) noexcept {
   c = {};
 }
 inline void circuit_breaker::results::look(clock::time_point now) noexcept {
-  if (part_time_ == clock::duration::zero() || now < part_end_) return;
-  if (part_end_ == clock::time_point::min() || now - part_end_ >= part_time_ * 10) {
+  if (part_time_ == clock::duration::zero()) return;
+  if (now < part_end_ && part_end_ - now <= part_time_) return;  // otherwise it is later, or by another clock
+  if (part_end_ == clock::time_point::min() || now < part_end_ || now - part_end_ >= part_time_ * 10) {
     clear();
     part_end_ = now;
   }
@@ -241,10 +249,11 @@ inline void circuit_breaker::core::become(circuit_state next) noexcept {
   if (before == next) return;
   counted.opened += next == circuit_state::open;
   if (!hook) return;
+  const std::uint64_t version = hook_version;
   auto told = std::move(hook);  // it may set another
   hook = nullptr;
   told(before, next);
-  if (!hook) hook = std::move(told);
+  if (version == hook_version) hook = std::move(told);
 }
 inline bool circuit_breaker::core::is_cool(clock::time_point now) const noexcept {
   return now >= detail::saturated_sum(since, options.cool_down) || now < since;  // or by another clock
@@ -253,8 +262,14 @@ inline bool circuit_breaker::core::is_cool(clock::time_point now) const noexcept
 inline void circuit_breaker::core::enter() {
   if (state == circuit_state::closed) return;
   const clock::time_point now = clock::now();
+  if (state == circuit_state::open && is_cool(now)) become(circuit_state::half_open);
+  if (state == circuit_state::closed) return;  // the hook has closed it
   const auto has_place = [&] { return state == circuit_state::half_open && probing + good_probes < options.probes; };
-  if (!has_place() && is_cool(now)) become(circuit_state::half_open);  // or again: the probes may never end
+  if (state == circuit_state::half_open && !has_place() && is_cool(now)) {  // the probes may never end
+    probing = 0;
+    ++round;
+    since = now;
+  }
   if (has_place()) {
     ++probing;
     return;
@@ -262,7 +277,7 @@ inline void circuit_breaker::core::enter() {
   ++counted.refused;
   throw circuit_open(detail::saturated_sum(since, options.cool_down) - now);
 }
-inline void circuit_breaker::core::ended(std::uint64_t call_epoch, clock::time_point began,
+inline void circuit_breaker::core::ended(std::uint64_t call_epoch, std::uint64_t call_round, clock::time_point began,
                                          circuit_outcome how) noexcept {
   const clock::time_point now = clock::now();
   ++(how == circuit_outcome::success   ? counted.succeeded
@@ -272,13 +287,13 @@ inline void circuit_breaker::core::ended(std::uint64_t call_epoch, clock::time_p
     ++counted.late;
     return;
   }
-  if (state == circuit_state::half_open) --probing;
+  if (state == circuit_state::half_open && call_round == round) --probing;
   if (how == circuit_outcome::ignore || state == circuit_state::open) return;
   const bool has_failed = how == circuit_outcome::failure, was_slow = now - began > options.slow_call;
   if (state == circuit_state::half_open) {
     if (has_failed || was_slow)
       become(circuit_state::open);
-    else if (++good_probes == options.probes)
+    else if (++good_probes >= options.probes)
       become(circuit_state::closed);
     return;
   }

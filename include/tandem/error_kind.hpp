@@ -11,10 +11,15 @@
 
 #include <cerrno>
 #include <exception>
+#include <functional>  // std::bad_function_call
+#include <memory>      // std::bad_weak_ptr
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
+#include <typeinfo>  // std::bad_cast
+#include <variant>
 
 namespace tandem::inline TANDEM_CONFIG {
 
@@ -59,7 +64,7 @@ error_kind kind_of_code(const ErrorCode& code) noexcept;
 ///  - `unavailable`: network
 ///  - std::system_error, Boost's, and what derives from them: by the code
 ///  - std::invalid_argument, domain_error, length_error, out_of_range: validation
-///  - std::bad_alloc, and other std::logic_error: system
+///  - std::bad_alloc, std::bad_cast and their like, and other std::logic_error: system
 ///  - an `exception_group`: the kind of all of them, if it is one
 ///
 /// and otherwise unknown; null is too. It throws the exception and catches it, some microseconds.
@@ -74,13 +79,13 @@ error_kind kind_of_code(const ErrorCode& code) noexcept {
   if (category == "asio.netdb" || category == "asio.addrinfo" || category.starts_with("asio.ssl"))
     return error_kind::network;
   if (category == "asio.misc") return code.value() == asio::error::eof ? error_kind::network : error_kind::system;
+  if (category == "iostream") return error_kind::system;
   if (category != "system" && category != "generic" && category != "asio.system") return error_kind::unknown;
   switch (code.value()) {
     case ECANCELED:
       return error_kind::cancelled;
     case ETIMEDOUT:
       return error_kind::timeout;
-    case EAGAIN:
     case ECONNABORTED:
     case ECONNREFUSED:
     case ECONNRESET:
@@ -126,6 +131,16 @@ inline error_kind kind_of(const std::exception_ptr& error) noexcept {
   } catch (const std::logic_error&) {
     return error_kind::system;
   } catch (const std::bad_alloc&) {
+    return error_kind::system;
+  } catch (const std::bad_cast&) {
+    return error_kind::system;
+  } catch (const std::bad_function_call&) {
+    return error_kind::system;
+  } catch (const std::bad_optional_access&) {
+    return error_kind::system;
+  } catch (const std::bad_variant_access&) {
+    return error_kind::system;
+  } catch (const std::bad_weak_ptr&) {
     return error_kind::system;
   } catch (...) {
     return error_kind::unknown;

@@ -43,13 +43,15 @@ struct error_info {
   std::exception_ptr error;
   std::string message;           ///< its `what()`
   std::string operation;         ///< the name that `guard` was given
+  clock::time_point began{};     ///< when the call did
   clock::time_point when{};      ///< of the last attempt's end
   std::size_t attempts = 1;      ///< that there were
   std::uint64_t suppressed = 0;  ///< of this handler: failures that it was not told of since the last one
 };
 
 struct error_handler_options {
-  /// A failure with the kind and the message of one that it was told of so lately is not told again.
+  /// A failure with the kind and the message of one that it was told of so lately is not told again; of the last 1,000
+  /// messages.
   clock::duration deduplicate{};
   std::size_t limit = 0;  ///< it is told of so many in each `per` at most; 0: of all
   clock::duration per = std::chrono::minutes(1);
@@ -57,7 +59,7 @@ struct error_handler_options {
 
 struct error_manager_options {
   std::size_t handlers_at_a_time = 4;  ///< at least 1
-  std::size_t max_pending = 1000;      ///< failures that wait for their handlers; more are not told
+  std::size_t max_pending = 1000;      ///< failures that handlers have not done with; more are not told
 };
 
 /// Of one kind.
@@ -107,9 +109,10 @@ class error_manager {
       }
     });
   }
-  /// What it gives for an exception, if anything, is its kind.
+  /// What it gives for an exception, if anything, is its kind; if it throws it says nothing. It is not asked about what
+  /// is cancelled.
   void classify(std::function<std::optional<error_kind>(const std::exception_ptr&)> classifier) {
-    state_->classifiers.push_back(std::move(classifier));
+    state_->classifiers.push_back(std::make_shared<const classifier_function>(std::move(classifier)));
   }
   error_kind kind_of(const std::exception_ptr& error) const { return state_->kind_of(error); }
 
@@ -140,6 +143,7 @@ class error_manager {
   error_kind_stats stats(error_kind kind) const;
 
  private:
+  using classifier_function = std::function<std::optional<error_kind>(const std::exception_ptr&)>;
   struct told {
     told(error_kind k, handler h, const error_handler_options& o);
     std::optional<error_kind> kind;  // none: for others
@@ -164,12 +168,28 @@ class error_manager {
   struct state {
     explicit state(const error_manager_options& o)
         : options(o), jobs(priority_scheduler_options{.slots = o.handlers_at_a_time}) {}
-    error_kind kind_of(const std::exception_ptr& e) const;
+    error_kind kind_of(const std::exception_ptr& e) const noexcept;
     error_kind_stats& count(error_kind kind);
+    /// Not, if the kind is new and there is no memory.
+    void tell_count(error_kind kind, std::uint64_t error_kind_stats::*what) noexcept {
+      try {
+        ++(count(kind).*what);
+      } catch (...) {
+      }
+    }
     const retry_options* retry_of(error_kind kind) const noexcept;
+    /// A call begins.
+    void deposit() noexcept;
+    template <class T>
+    std::shared_ptr<fallback_of<T>> fallback_for(error_kind kind) const noexcept {
+      for (const auto& f : fallbacks)
+        if (f->kind == kind && f->type == typeid(std::type_identity<T>))
+          return std::static_pointer_cast<fallback_of<T>>(f);
+      return nullptr;
+    }
 
     error_manager_options options;
-    std::vector<std::function<std::optional<error_kind>(const std::exception_ptr&)>> classifiers;
+    std::vector<std::shared_ptr<const classifier_function>> classifiers;
     std::vector<std::shared_ptr<told>> handlers;
     std::vector<std::pair<error_kind, retry_options>> retries;
     std::vector<std::shared_ptr<any_fallback>> fallbacks;
@@ -177,22 +197,34 @@ class error_manager {
     std::size_t pending = 0;
     priority_scheduler jobs;
   };
+  /// A failure that is told of to one handler, until that has ended, however it ends.
+  class ticket {
+   public:
+    explicit ticket(const std::shared_ptr<state>& s) noexcept : state_(s) { ++s->pending; }
+    ticket(ticket&& o) noexcept : state_(std::exchange(o.state_, {})) {}
+    ticket& operator=(ticket&&) = delete;
+    ~ticket() {
+      if (const auto s = state_.lock()) --s->pending;
+    }
+    std::shared_ptr<state> manager() const noexcept { return state_.lock(); }
+
+   private:
+    std::weak_ptr<state> state_;
+  };
   /// The attempts of one call that failed in one way.
   struct tries {
     error_kind kind;
+    retry_options options;
     std::size_t failures = 0;
     backoff waits;
   };
   template <class Function>
   static task<detail::called_t<Function>> guarded(std::shared_ptr<state> s, Function function, std::string operation);
-  static task<> run_handler(std::weak_ptr<state> s, std::shared_ptr<told> h, error_info info);
-  static void tell(const std::shared_ptr<state>& s, const error_info& info) noexcept;
+  static task<> run_handler(ticket t, std::shared_ptr<told> h, error_info info);
+  static void tell(const std::shared_ptr<state>& s, error_info& info) noexcept;
   /// True if it is to be told of that.
   static bool wants(told& h, const error_info& info);
-  static std::optional<clock::duration> wait_before_another(state& s, std::vector<tries>& all, error_kind kind,
-                                                            const std::exception_ptr& error, clock::time_point began,
-                                                            std::size_t attempts, clock::duration took);
-  static std::string message_of(const std::exception_ptr& e);
+  static retry_attempt decide(state& s, std::vector<tries>& all, const error_info& info, clock::duration took);
 
   std::shared_ptr<state> state_;
 };
@@ -271,30 +303,35 @@ inline error_kind_stats error_manager::stats(error_kind kind) const {
   return {.kind = kind};
 }
 
-inline error_kind error_manager::state::kind_of(const std::exception_ptr& e) const {
-  for (const auto& c : classifiers)
-    if (const auto kind = c(e)) return *kind;
-  return tandem::kind_of(e);
+inline error_kind error_manager::state::kind_of(const std::exception_ptr& e) const noexcept {
+  const error_kind usual = tandem::kind_of(e);
+  if (!e || usual == error_kind::cancelled) return usual;
+  for (std::size_t i = 0; i != classifiers.size(); ++i) {
+    const auto c = classifiers[i];  // it may add others
+    try {
+      if (const auto kind = (*c)(e)) return *kind;
+    } catch (...) {  // it says nothing
+    }
+  }
+  return usual;
 }
 inline error_kind_stats& error_manager::state::count(error_kind kind) {
   for (error_kind_stats& c : counts)
     if (c.kind == kind) return c;
   return counts.emplace_back(error_kind_stats{.kind = kind});
 }
+inline void error_manager::state::deposit() noexcept {
+  for (auto r = retries.begin(); r != retries.end(); ++r) {
+    retry_budget* const budget = r->second.budget;
+    const bool is_known =
+        std::any_of(retries.begin(), r, [&](const auto& other) { return other.second.budget == budget; });
+    if (budget && !is_known) budget->deposit();
+  }
+}
 inline const retry_options* error_manager::state::retry_of(error_kind kind) const noexcept {
   for (const auto& r : retries)
     if (r.first == kind) return &r.second;
   return nullptr;
-}
-
-inline std::string error_manager::message_of(const std::exception_ptr& e) {
-  try {
-    std::rethrow_exception(e);
-  } catch (const std::exception& x) {
-    return x.what();
-  } catch (...) {
-    return "an exception of unknown type";
-  }
 }
 
 inline bool error_manager::wants(told& h, const error_info& info) {
@@ -309,34 +346,33 @@ inline bool error_manager::wants(told& h, const error_info& info) {
 }
 
 /// Those who are to know. What goes wrong here must not hide the failure.
-inline void error_manager::tell(const std::shared_ptr<state>& s, const error_info& info) noexcept {
-  bool has_one = false;
-  for (const auto& h : s->handlers) has_one = has_one || h->kind == info.kind;
-  const std::vector<std::shared_ptr<told>>& all = s->handlers;
+inline void error_manager::tell(const std::shared_ptr<state>& s, error_info& info) noexcept {
+  const auto& all = s->handlers;
+  const bool has_one = std::any_of(all.begin(), all.end(), [&](const auto& h) { return h->kind == info.kind; });
   for (std::size_t i = 0; i != all.size(); ++i) {
     const std::shared_ptr<told> h = all[i];
     if (has_one ? h->kind != info.kind : h->kind.has_value()) continue;
-    error_kind_stats* const c = &s->count(info.kind);
+    bool is_told = false;
     try {
-      if (s->pending >= s->options.max_pending || !wants(*h, info)) {
-        ++c->suppressed;
-        ++h->suppressed;
-        continue;
+      if (info.message.empty()) info.message = detail::text_of(info.error);
+      if (s->pending < s->options.max_pending && wants(*h, info)) {
+        error_info told_of = info;
+        told_of.suppressed = std::exchange(h->suppressed, 0);
+        s->jobs.submit({.name = "error handler"}, run_handler, ticket(s), h, std::move(told_of));
+        is_told = true;
       }
-      error_info told_of = info;
-      told_of.suppressed = h->suppressed;
-      s->jobs.submit({.name = "error handler"}, run_handler, std::weak_ptr<state>(s), h, std::move(told_of));
-      h->suppressed = 0;
-      ++s->pending;
-      ++c->told;
     } catch (...) {  // no memory, or the manager is gone
-      ++c->suppressed;
-      ++h->suppressed;
     }
+    s->tell_count(info.kind, is_told ? &error_kind_stats::told : &error_kind_stats::suppressed);
+    if (!is_told) ++h->suppressed;
+  }
+  try {
+    if (info.message.empty()) info.message = detail::text_of(info.error);  // for a fallback
+  } catch (...) {
   }
 }
 
-inline task<> error_manager::run_handler(std::weak_ptr<state> s, std::shared_ptr<told> h, error_info info) {
+inline task<> error_manager::run_handler(ticket t, std::shared_ptr<told> h, error_info info) {
   const error_kind kind = info.kind;
   bool has_failed = false;
   try {
@@ -345,83 +381,67 @@ inline task<> error_manager::run_handler(std::weak_ptr<state> s, std::shared_ptr
   } catch (...) {
     has_failed = true;
   }
-  if (const auto still = s.lock()) {
-    --still->pending;
-    if (has_failed) ++still->count(kind).handler_failures;
-  }
+  const auto manager = t.manager();
+  if (has_failed && manager) ++manager->count(kind).handler_failures;
 }
 
-inline std::optional<clock::duration> error_manager::wait_before_another(state& s, std::vector<tries>& all,
-                                                                         error_kind kind,
-                                                                         const std::exception_ptr& error,
-                                                                         clock::time_point began, std::size_t attempts,
-                                                                         clock::duration took) {
-  const retry_options* const o = s.retry_of(kind);
-  if (!o) return std::nullopt;
-  auto t = std::find_if(all.begin(), all.end(), [&](const tries& x) { return x.kind == kind; });
-  if (t == all.end()) t = all.insert(t, tries{kind, 0, detail::checked_backoff(*o)});
-  ++t->failures;
-  retry_attempt a{attempts, took, error, std::nullopt, ""};
-  const retry_decision d = detail::again_after(error);
-  if (t->failures >= o->attempts) {
-    a.reason = "there are no more attempts";
-  } else if (!o->idempotent && !d.is_safe()) {
-    a.reason = "it may have been done, and must not be done twice";
-  } else {
-    const clock::duration wait = std::max(d.wait() ? *d.wait() : t->waits.next(), clock::duration::zero());
-    if (detail::saturated_sum(clock::now(), wait) >= detail::saturated_sum(began, o->total_timeout))
-      a.reason = "there is no time for another attempt";
-    else if (o->budget && !o->budget->withdraw())
-      a.reason = "the budget has no retry left";
-    else
-      a.wait = wait;
-  }
-  o->observer(a);
-  return a.wait;
+/// What is to be done about a failure, or why nothing is.
+inline retry_attempt error_manager::decide(state& s, std::vector<tries>& all, const error_info& info,
+                                           clock::duration took) {
+  retry_attempt a{info.attempts, took, info.error, std::nullopt, ""};
+  const retry_options* const o = s.retry_of(info.kind);
+  if (!o) return a;
+  auto t = std::find_if(all.begin(), all.end(), [&](const tries& x) { return x.kind == info.kind; });
+  if (t == all.end()) t = all.insert(t, tries{info.kind, *o, 0, detail::checked_backoff(*o)});
+  detail::decide_on_another(a, t->options, detail::again_after(info.error), ++t->failures, t->waits,
+                            detail::saturated_sum(info.began, t->options.total_timeout));
+  t->options.observer(a);
+  return a;
 }
 
 template <class Function>
 task<detail::called_t<Function>> error_manager::guarded(std::shared_ptr<state> s, Function function,
                                                         std::string operation) {
   using T = detail::called_t<Function>;
-  const clock::time_point began = clock::now();
-  for (auto r = s->retries.begin(); r != s->retries.end(); ++r)
-    if (r->second.budget &&
-        std::none_of(s->retries.begin(), r, [&](const auto& other) { return other.second.budget == r->second.budget; }))
-      r->second.budget->deposit();
+  s->deposit();
   std::vector<tries> all;
   error_info info;
   info.operation = std::move(operation);
+  info.began = clock::now();
   for (;; ++info.attempts) {
     const clock::time_point begin = clock::now();
     auto attempt = detail::outcome_of(function);
     auto result = co_await std::move(attempt);
     if (result) {
-      for (const tries& t : all) ++s->count(t.kind).recovered;
+      for (const tries& t : all) s->tell_count(t.kind, &error_kind_stats::recovered);
       co_return detail::give(std::move(result));
     }
     info.when = clock::now();
     info.error = result.error();
     info.kind = s->kind_of(info.error);
     if (info.kind == error_kind::cancelled) std::rethrow_exception(info.error);
-    ++s->count(info.kind).seen;
-    const auto wait = wait_before_another(*s, all, info.kind, info.error, began, info.attempts, info.when - begin);
-    if (!wait) break;
-    ++s->count(info.kind).retried;
-    co_await sleep_for(*wait);
+    s->tell_count(info.kind, &error_kind_stats::seen);
+    retry_attempt a;
+    try {
+      a = decide(*s, all, info, info.when - begin);
+    } catch (...) {  // no memory
+    }
+    if (!a.wait) break;
+    co_await sleep_for(*a.wait);
+    const tries& t = *std::find_if(all.begin(), all.end(), [&](const tries& x) { return x.kind == info.kind; });
+    if (!detail::may_begin(a, t.options, detail::saturated_sum(info.began, t.options.total_timeout))) break;
+    s->tell_count(info.kind, &error_kind_stats::retried);
   }
-  ++s->count(info.kind).gave_up;
-  info.message = message_of(info.error);
+  s->tell_count(info.kind, &error_kind_stats::gave_up);
   tell(s, info);
-  for (const auto& f : std::vector(s->fallbacks)) {
-    if (f->kind != info.kind || f->type != typeid(std::type_identity<T>)) continue;
-    auto instead = static_cast<fallback_of<T>&>(*f).function;
-    const auto falls_back = [&] { return instead(info); };
+  if (const auto instead = s->template fallback_for<T>(info.kind)) {
+    const auto falls_back = [&] { return instead->function(info); };
     auto call = detail::outcome_of(falls_back);
     auto result = co_await std::move(call);
-    if (!result) break;
-    ++s->count(info.kind).fell_back;
-    co_return detail::give(std::move(result));
+    if (result) {
+      s->tell_count(info.kind, &error_kind_stats::fell_back);
+      co_return detail::give(std::move(result));
+    }
   }
   std::rethrow_exception(info.error);
 }

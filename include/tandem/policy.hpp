@@ -104,7 +104,8 @@ constexpr bool are_from_the_outside_in() {
 /// service alone. The breaker's `slow_call` has the waits for turn and slot in it.
 ///
 /// A call ends as the parts say: with the value, with the failure of the last attempt as it is, `timed_out`,
-/// `circuit_open` or `overloaded`. A stop stops it wherever it is.
+/// `circuit_open` or `overloaded`. A stop stops it wherever it is. With a breaker or a controller give an
+/// `attempt_timeout`: what a total ends, or a stop, says nothing to them.
 template <class... Parts>
 class policy {
   static_assert(((detail::rank_of_part<std::remove_cvref_t<Parts>> >= 0) && ...),
@@ -155,7 +156,14 @@ inline void check_part(const attempt_timeout& t) {
     throw std::invalid_argument("tandem::policy: attempt_timeout is " + std::to_string(t.limit.count()) +
                                 " ns; it must be positive");
 }
-inline void check_part(const retry_options& o) { checked_backoff(o); }
+inline void check_part(const retry_options& o) {
+  checked_backoff(o);
+  if (o.attempt_timeout != clock::duration::max())
+    throw std::invalid_argument(
+        "tandem::policy: retry_options have an attempt_timeout, of which breaker and controller would not know; use "
+        "the "
+        "part attempt_timeout");
+}
 template <class Shared>
 void check_part(const Shared&) {}
 
@@ -182,16 +190,6 @@ struct policy_call {
     });
   }
 };
-inline std::string text_of(const std::exception_ptr& e) {
-  try {
-    std::rethrow_exception(e);
-  } catch (const std::exception& x) {
-    return x.what();
-  } catch (...) {
-    return "an exception of unknown type";
-  }
-}
-
 // One coroutine for each part, from the outside in.
 
 template <class T, class Function>
@@ -203,12 +201,21 @@ task<T> go_through(policy_call<Function>& c) {
   co_return give(std::move(o));
 }
 template <class T, class Function, class... Rest>
+task<T> within(policy_call<Function>& c, clock::duration limit, const char* what, Rest&... rest) {
+  const clock::time_point began = clock::now();
+  const auto limited = [&] { return timeout(limit, go_through<T>(c, rest...)); };
+  auto calls = outcome_of(limited);
+  auto o = co_await std::move(calls);
+  if (!o && clock::now() - began >= limit && is_a<timed_out>(o.error())) c.note([&] { return what; });
+  co_return give(std::move(o));
+}
+template <class T, class Function, class... Rest>
 task<T> go_through(policy_call<Function>& c, const total_timeout& part, Rest&... rest) {
-  co_return co_await timeout(part.limit, go_through<T>(c, rest...));
+  return within<T>(c, part.limit, "the total time was up", rest...);
 }
 template <class T, class Function, class... Rest>
 task<T> go_through(policy_call<Function>& c, const attempt_timeout& part, Rest&... rest) {
-  co_return co_await timeout(part.limit, go_through<T>(c, rest...));
+  return within<T>(c, part.limit, "the time of the attempt was up", rest...);
 }
 template <class T, class Function, class... Rest>
 task<T> go_through(policy_call<Function>& c, const retry_options& part, Rest&... rest) {
@@ -236,7 +243,7 @@ task<T> go_through(policy_call<Function>& c, circuit_breaker& part, Rest&... res
   auto calls = [&] { return part.run(call); };
   auto all = outcome_of(calls);
   auto o = co_await std::move(all);
-  if (!was_called) c.note([] { return "the circuit is open"; });
+  if (!was_called && is_a<circuit_open>(o.error())) c.note([] { return "the circuit is open"; });
   co_return give(std::move(o));
 }
 template <class T, class Function, class... Rest>
@@ -258,7 +265,7 @@ task<T> go_through(policy_call<Function>& c, adaptive_concurrency<Algorithm>& pa
   auto calls = [&] { return part.run(call); };
   auto all = outcome_of(calls);
   auto o = co_await std::move(all);
-  if (!was_called) c.note([] { return "the controller refused it"; });
+  if (!was_called && is_a<overloaded>(o.error())) c.note([] { return "the controller refused it"; });
   co_return give(std::move(o));
 }
 

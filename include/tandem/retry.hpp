@@ -19,12 +19,15 @@
 #include "detail/random.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstddef>
 #include <exception>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -133,7 +136,8 @@ struct retry_attempt {
   const char* reason = "";              ///< why it was
 };
 
-/// Refers to a function that is told of each attempt, a variable that outlives the retry. It must not throw.
+/// Refers to a function that is told of each attempt, a variable that outlives the retry. It must not throw. If the
+/// wait for another attempt took longer than there was time, it is told of that too.
 class retry_observer {
  public:
   retry_observer() noexcept = default;
@@ -199,7 +203,8 @@ inline backoff::backoff(backoff_options o) : options_(o) {
   if (o.max < o.base)
     refuse("max is " + std::to_string(o.max.count()) + " ns; it must be at least base, " +
            std::to_string(o.base.count()) + " ns");
-  if (!(o.factor >= 1)) refuse("factor is " + std::to_string(o.factor) + "; it must be at least 1");
+  if (!(o.factor >= 1 && std::isfinite(o.factor)))
+    refuse("factor is " + std::to_string(o.factor) + "; it must be at least 1, and finite");
 }
 
 inline clock::duration backoff::next() noexcept {
@@ -248,29 +253,63 @@ inline bool retry_budget::withdraw() noexcept {
 }
 inline std::size_t retry_budget::available() noexcept {
   refill();
-  return static_cast<std::size_t>(balance_);
+  return static_cast<std::size_t>(std::min(balance_, 9e18));
 }
 
 namespace detail {
 
-/// Nobody can have done anything.
-inline bool was_not_sent(const system_error& e) noexcept {
-  return e.code() == asio::error::connection_refused || e.code() == asio::error::host_not_found ||
-         e.code() == asio::error::host_not_found_try_again || e.code() == asio::error::host_unreachable ||
-         e.code() == asio::error::network_unreachable;
+/// Nobody can have done anything: it was not resolved, or not reached.
+template <class ErrorCode>
+bool was_not_sent(const ErrorCode& code) noexcept {
+  const std::string_view category = code.category().name();
+  if (category == "asio.netdb" || category == "asio.addrinfo") return true;
+  const bool is_of_the_system = category == "system" || category == "generic" || category == "asio.system";
+  return is_of_the_system &&
+         (code.value() == ECONNREFUSED || code.value() == EHOSTUNREACH || code.value() == ENETUNREACH);
 }
 
 /// Another attempt: when, and whether it is safe.
 inline retry_decision again_after(const std::exception_ptr& error) noexcept {
+  bool not_sent = false;
   try {
     std::rethrow_exception(error);
   } catch (const unavailable& e) {
     return retry_decision::after(e.retry_after()).nothing_was_done();
   } catch (const system_error& e) {
-    if (was_not_sent(e)) return retry_decision::again().nothing_was_done();
+    not_sent = was_not_sent(e.code());
+#if defined(TANDEM_BOOST_ASIO)
+  } catch (const std::system_error& e) {
+    not_sent = was_not_sent(e.code());
+#endif
   } catch (...) {
   }
-  return retry_decision::again();
+  return not_sent ? retry_decision::again().nothing_was_done() : retry_decision::again();
+}
+
+/// Sets the wait before another attempt, or the reason why there is none.
+inline void decide_on_another(retry_attempt& a, const retry_options& o, const retry_decision& d, std::size_t attempts,
+                              backoff& waits, clock::time_point end) noexcept {
+  if (attempts >= o.attempts) {
+    a.reason = "there are no more attempts";
+  } else if (!o.idempotent && !d.is_safe()) {
+    a.reason = "it may have been done, and must not be done twice";
+  } else {
+    const clock::duration wait = std::max(d.wait() ? *d.wait() : waits.next(), clock::duration::zero());
+    if (end != clock::time_point::max() && saturated_sum(clock::now(), wait) >= end)
+      a.reason = "there is no time for another attempt";
+    else if (o.budget && !o.budget->withdraw())
+      a.reason = "the budget has no retry left";
+    else
+      a.wait = wait;
+  }
+}
+/// After the wait, which may have taken longer. False if it is too late.
+inline bool may_begin(retry_attempt& a, const retry_options& o, clock::time_point end) noexcept {
+  if (end == clock::time_point::max() || clock::now() < end) return true;
+  a.wait.reset();
+  a.reason = "there was no time for another attempt";
+  o.observer(a);
+  return false;
 }
 
 template <class Function>
@@ -293,24 +332,14 @@ task<called_t<Function>> retry_loop(Function function, retry_options options, ba
 
     const retry_decision d = classifier(std::as_const(result));
     retry_attempt a{number, clock::now() - begin, result.error(), std::nullopt, ""};
-    if (!d.is_again() || kind_of(a.error) == error_kind::cancelled) {
+    if (!d.is_again() || kind_of(a.error) == error_kind::cancelled)
       a.reason = result ? "it succeeded" : "this failure is not tried again";
-    } else if (number == options.attempts) {
-      a.reason = "there are no more attempts";
-    } else if (!options.idempotent && !d.is_safe()) {
-      a.reason = "it may have been done, and must not be done twice";
-    } else {
-      const clock::duration wait = std::max(d.wait() ? *d.wait() : waits.next(), clock::duration::zero());
-      if (saturated_sum(clock::now(), wait) >= end)
-        a.reason = "there is no time for another attempt";
-      else if (options.budget && !options.budget->withdraw())
-        a.reason = "the budget has no retry left";
-      else
-        a.wait = wait;
-    }
+    else
+      decide_on_another(a, options, d, number, waits, end);
     options.observer(a);
     if (!a.wait) co_return give(std::move(result));
     co_await sleep_for(*a.wait);
+    if (!may_begin(a, options, end)) co_return give(std::move(result));
   }
 }
 

@@ -9,6 +9,7 @@
 #include "result.hpp"
 
 #include <exception>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -34,6 +35,29 @@ task<outcome<called_t<Function>>> outcome_of(Function& function) {
     r.set_error(std::current_exception());
   }
   co_return outcome<value>(std::move(r));
+}
+
+/// Its `what()`.
+inline std::string text_of(const std::exception_ptr& e) {
+  try {
+    std::rethrow_exception(e);
+  } catch (const std::exception& x) {
+    const char* const what = x.what();
+    return what ? what : "";
+  } catch (...) {
+    return "an exception of unknown type";
+  }
+}
+template <class E>
+bool is_a(const std::exception_ptr& e) noexcept {
+  if (!e) return false;
+  try {
+    std::rethrow_exception(e);
+  } catch (const E&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
 }
 
 /// The value, or the failure as it is.
