@@ -296,6 +296,83 @@ TEST_CASE("it cannot stick: a probe that is stopped leaves its place, and those 
   simulate(main());
 }
 
+TEST_CASE("probes that take longer than cool_down, and are good, close it") {
+  auto main = []() -> task<> {
+    auto o = by_ten;
+    o.cool_down = 1s;
+    caller c(o);
+    co_await c.calls_often("xxxx");
+    auto calls = [&](int i) -> task<> {
+      co_await sleep_for(i * 100ms);
+      co_await c.calls_once(true, 1500ms);
+    };
+    std::vector<int> all(100);
+    for (int i = 0; i != 100; ++i) all[static_cast<std::size_t>(i)] = i;
+    co_await tandem::for_each(all, calls, {.limit = 100});
+    CHECK(c.breaker.state() == circuit_state::closed);
+    CHECK(c.breaker.stats().refused <= 30);
+    CHECK(c.breaker.stats().late <= 3);  // those under way when it closed
+  };
+  simulate(main());
+}
+
+TEST_CASE("a probe that was replaced gives no place back") {
+  auto main = []() -> task<> {
+    auto o = by_ten;
+    o.probes = 1;
+    caller c(o);
+    co_await c.calls_often("xxxx");
+    co_await sleep_for(5s);
+    c.calls.clear();
+    auto stopped = [&]() -> task<> { co_await tandem::try_timeout(6s, c.calls_once(true, 1h)); };  // replaced at 10 s
+    auto second = [&]() -> task<> {
+      co_await sleep_for(5500ms);
+      co_await c.calls_once(true, 3s);
+    };
+    auto third = [&]() -> task<> {
+      co_await sleep_for(6500ms);  // the first was stopped at 11 s: the second still has the place
+      co_await c.calls_once(true);
+    };
+    co_await gather(stopped(), second(), third());
+    CHECK(c.calls == "o.");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a hook that closes it when it becomes half-open lets the call through") {
+  auto main = []() -> task<> {
+    caller c(by_ten);
+    co_await c.calls_often("xxxx");
+    c.breaker.on_change([&](circuit_state, circuit_state to) {
+      if (to == circuit_state::half_open) c.breaker.close();
+    });
+    co_await sleep_for(5s);
+    co_await c.calls_often(".");
+    CHECK(c.calls == "xxxx.");
+    int told = 0;
+    c.breaker.on_change([&](circuit_state, circuit_state) {
+      ++told;
+      c.breaker.on_change(nullptr);
+    });
+    c.breaker.open();
+    c.breaker.close();
+    CHECK(told == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("under another clock, what was counted before does not count") {
+  auto o = by_ten;
+  o.window_time = 10s;
+  caller c(o);
+  simulate(c.calls_often("xxx"), {.start = at(1000h)});
+  simulate(c.calls_often("x"));
+  CHECK(c.breaker.state() == circuit_state::closed);
+  c.breaker.open();
+  simulate(c.calls_often("."), {.start = at(500h)});
+  CHECK(c.calls.ends_with("."));
+}
+
 TEST_CASE("probes that come seldom close it as well") {
   auto main = []() -> task<> {
     auto o = by_ten;

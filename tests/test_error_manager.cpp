@@ -6,6 +6,9 @@
 
 #include "kit/kit.hpp"
 
+#include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(io_context.hpp)
+
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -354,6 +357,83 @@ TEST_CASE("a handler may use the manager") {
     co_await thrown_by(errors.guard(std::ref(f)));
     co_await errors.drain();
     CHECK(n.text.starts_with("late: timeout, tandem::timed_out"));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a handler that never ends, since its tree was stopped, takes nobody's place") {
+  error_manager errors({.max_pending = 2});
+  int told = 0;
+  errors.on_other([&](error_info) -> task<> {
+    ++told;
+    co_await sleep_for(1h);
+  });
+  auto one = [&]() -> task<> {
+    flaky f(insufficient_funds(), 1);
+    co_await thrown_by(errors.guard(std::ref(f)));
+    co_await yield();
+    co_await sleep_for(2h);
+  };
+  for (int i = 0; i != 5; ++i) {
+    auto main = [&]() -> task<> {
+      tandem::asio::io_context other(1);
+      tandem::spawn(other, one(), tandem::asio::detached);
+      other.poll();
+      co_return;
+    };
+    tandem::run(main());
+  }
+  CHECK(told == 5);
+  CHECK(errors.stats(error_kind::unknown).suppressed == 0);
+}
+
+TEST_CASE("what a classifier throws, a null text, and cancellation that it covers change nothing") {
+  struct without_text : std::exception {
+    const char* what() const noexcept override { return nullptr; }
+  };
+  auto main = []() -> task<> {
+    error_manager errors;
+    errors.classify([&](const std::exception_ptr&) -> std::optional<error_kind> {
+      errors.classify<std::bad_alloc>(error_kind::business);
+      throw std::logic_error("classifier");
+    });
+    errors.classify<tandem::system_error>(error_kind::network);
+    errors.retry(error_kind::network, thrice);
+    flaky f(insufficient_funds(), 1);
+    std::string text = co_await thrown_by(errors.guard(std::ref(f)));
+    CHECK(text == "insufficient funds");
+    flaky g(tandem::cancelled(), 9);
+    text = co_await thrown_by(errors.guard(std::ref(g)));
+    CHECK(g.calls == 1);
+    CHECK(errors.kind_of(nullptr) == error_kind::unknown);
+    notes n;
+    errors.on_other(n.writes("other"));
+    auto h = []() -> task<> { throw without_text(); };
+    bool is_same = false;
+    try {
+      co_await errors.guard(h);
+    } catch (const without_text&) {
+      is_same = true;
+    }
+    CHECK(is_same);
+    co_await errors.drain();
+    CHECK(n.text == "other: unknown, , 1 attempts\n");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a budget of several kinds has one deposit for each call") {
+  auto main = []() -> task<> {
+    tandem::retry_budget budget({.ratio = 1, .per_second = 0, .burst = 10});
+    for (int i = 0; i != 10; ++i) budget.withdraw();
+    error_manager errors;
+    auto o = thrice;
+    o.budget = &budget;
+    errors.retry(error_kind::network, o);
+    errors.retry(error_kind::timeout, o);
+    auto f = [] { return sleep_for(1ms); };
+    for (int i = 0; i != 3; ++i) co_await errors.guard(f);
+    CHECK(budget.available() == 3);
   };
   simulate(main());
 }

@@ -191,6 +191,37 @@ TEST_CASE("what a controller refuses is said, and tried again when it said") {
   simulate(main());
 }
 
+TEST_CASE("a trace says how long was waited, and that a time was up; an observer is told as well") {
+  auto main = []() -> task<> {
+    rate_limiter limit{tandem::gcra{.rate = 10}};
+    adaptive_concurrency<> control{{.initial = 1, .max = 1}};
+    int told = 0;
+    auto tell = [&](const tandem::retry_attempt&) { ++told; };
+    retry_options twice{.attempts = 2, .base = 50ms, .jitter = jitter_kind::none};
+    twice.observer = tell;
+    const policy p(total_timeout{1s}, twice, limit, control, attempt_timeout{20ms});
+    const auto hangs = [] { return sleep_for(1h); };
+    call_trace trace;
+    co_await thrown_by(p.run(hangs, trace));
+    CHECK(told == 2);
+    CHECK(trace.text() ==
+          "0 ms: it was its turn\n"
+          "0 ms: it had a slot\n"
+          "0 ms: the service is called\n"
+          "20 ms: the time of the attempt was up\n"
+          "20 ms: attempt 1 failed, again in 50 ms\n"
+          "100 ms: it was its turn after 30 ms\n"
+          "100 ms: it had a slot\n"
+          "100 ms: the service is called\n"
+          "120 ms: the time of the attempt was up\n"
+          "120 ms: attempt 2 failed: there are no more attempts\n");
+    const policy short_one(total_timeout{30ms}, control);
+    co_await thrown_by(short_one.run(hangs, trace));
+    CHECK(trace.text() == "0 ms: it had a slot\n0 ms: the service is called\n30 ms: the total time was up\n");
+  };
+  simulate(main());
+}
+
 TEST_CASE("a policy is copied, and its shared parts are not") {
   auto main = []() -> task<> {
     bank b;
@@ -236,5 +267,6 @@ TEST_CASE("parts that make no sense are refused") {
   CHECK(text([] { policy p(total_timeout{0s}); }) == "tandem::policy: total_timeout is 0 ns; it must be positive");
   CHECK(text([] { policy p(attempt_timeout{-1ns}); }) ==
         "tandem::policy: attempt_timeout is -1 ns; it must be positive");
+  CHECK(text([] { policy p(retry_options{.attempt_timeout = 1s}); }).starts_with("tandem::policy: retry_options have"));
   CHECK(text([] { policy p(retry_options{.attempts = 0}); }) == "tandem::retry: attempts is 0; it must be at least 1");
 }

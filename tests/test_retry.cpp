@@ -11,6 +11,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -270,6 +271,36 @@ TEST_CASE("the total includes the waits: one that would end too late is not begu
   simulate(main());
 }
 
+TEST_CASE("real_time: if the wait took longer than there was time, the last failure is thrown") {
+  std::string reasons;
+  auto tell = [&](const retry_attempt& a) { reasons += a.wait ? "again, " : a.reason; };
+  int calls = 0;
+  auto main = [&]() -> task<> {
+    auto fails = [&]() -> task<> {
+      ++calls;
+      throw reset();
+      co_return;
+    };
+    auto retries = [&]() -> task<> {
+      const auto o = with(even, [&](auto& x) {
+        x.base = 20ms;
+        x.total_timeout = 50ms;
+        x.observer = tell;
+      });
+      const std::string text = co_await thrown_by(retry(fails, o));
+      CHECK(text == reset().what());
+    };
+    auto blocks = []() -> task<> {
+      co_await tandem::yield();
+      std::this_thread::sleep_for(100ms);
+    };
+    co_await tandem::gather(retries(), blocks());
+  };
+  tandem::run(main());
+  CHECK(calls == 1);
+  CHECK(reasons == "again, there was no time for another attempt");
+}
+
 // ---- waits ---------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -497,7 +528,8 @@ TEST_CASE("options that make no sense are refused by the call, each with its nam
   CHECK(text([](auto& o) { o.attempts = 0; }) == "tandem::retry: attempts is 0; it must be at least 1");
   CHECK(text([](auto& o) { o.base = -1ns; }) == "tandem::backoff: base is -1 ns; it must not be negative");
   CHECK(text([](auto& o) { o.max = 1ns; }) == "tandem::backoff: max is 1 ns; it must be at least base, 100000000 ns");
-  CHECK(text([](auto& o) { o.factor = 0.5; }) == "tandem::backoff: factor is 0.500000; it must be at least 1, and finite");
+  CHECK(text([](auto& o) { o.factor = 0.5; }) ==
+        "tandem::backoff: factor is 0.500000; it must be at least 1, and finite");
   CHECK(text([](auto& o) { o.total_timeout = 0s; }) == "tandem::retry: total_timeout is 0 ns; it must be positive");
   CHECK(text([](auto& o) { o.attempt_timeout = 0s; }) == "tandem::retry: attempt_timeout is 0 ns; it must be positive");
   CHECK(text([](auto&) {}).empty());
