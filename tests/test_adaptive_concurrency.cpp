@@ -660,7 +660,7 @@ TEST_CASE("a coroutine that is being stopped takes nobody's place in line, and l
     auto stops_itself = [&]() -> task<> {
       co_await yield();
       itself.cancel();
-      co_await control.acquire({.priority = 0});
+      const concurrency_slot s = co_await control.acquire({.priority = 0});
       CHECK(false);
     };
     auto body = [&](tandem::task_group& g) -> task<> {
