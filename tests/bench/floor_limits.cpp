@@ -64,5 +64,6 @@ void run(items::state& s) {
 
 void add_limit_items() {
   items::add("rate_limiter", run<rate_limiter>);
-  items::add("limited_call", run<limited_call>);
+  for (const char* item : {"limited_call", "retried_call", "broken_call", "guarded_call", "policy_call"})
+    items::add(item, run<limited_call>);
 }
