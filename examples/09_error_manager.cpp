@@ -72,12 +72,13 @@ task<std::string> ask(tcp::endpoint service, std::string request) {
 // [/client]
 
 // [settings]
-error_manager::handler tells(const char* whom) {
-  return [whom](error_info e) -> task<> {
-    std::cout << "  (" << whom << " is told: " << e.operation << ", " << e.kind.name() << ", attempts: " << e.attempts
-              << ")\n";
-    co_return;
-  };
+task<> tell(const char* whom, error_info e) {
+  std::cout << "  (" << whom << " is told: " << e.operation << ", " << e.kind.name() << ", attempts: " << e.attempts
+            << ")\n";
+  co_return;
+}
+auto tells(const char* whom) {
+  return [whom](error_info e) { return tell(whom, std::move(e)); };
 }
 
 void set_up(error_manager& errors) {
