@@ -394,11 +394,15 @@ void fail_each_allocation_at_every_step(Main main, Check check) {
     kit::run_once(m, {});
   };
   warm_up(once);
+  // With few schedules every third step, others for each allocation, so that all have their turn.
+  const std::uint64_t every = kit::schedules() < 1'000 ? 3 : 1;
   for (const long width : {1, 3}) {
     for (long n = 0;; ++n) {
       const auto [failed, steps] = run(n, width, {});
-      for (std::uint64_t at = 1; at <= steps; ++at) run(n, width, {.seed = 0, .stop_before = at});
-      for (std::uint64_t at = 0; at <= steps; ++at) run(n, width, {.seed = 0, .stop_before = 0, .destroy_after = at});
+      const auto first = static_cast<std::uint64_t>(n) % every;
+      for (std::uint64_t at = 1 + first; at <= steps; at += every) run(n, width, {.seed = 0, .stop_before = at});
+      for (std::uint64_t at = first; at <= steps; at += every)
+        run(n, width, {.seed = 0, .stop_before = 0, .destroy_after = at});
       if (!failed) break;
     }
   }
