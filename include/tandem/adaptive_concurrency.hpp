@@ -137,8 +137,8 @@ class [[nodiscard("a slot that is dropped is given back at once")]] concurrency_
 /// waits as long as it takes, unless shedding is asked for in the options. If the line is full, a call takes the place
 /// of the last of those with a greater number.
 ///
-/// For the coroutines of one loop. A call costs some comparisons, two readings of the clock, and its frame; a priority
-/// that is new is one allocation, and is kept. A window's end is O(1) beside the algorithm.
+/// For the coroutines of one loop. A call costs some comparisons, two readings of the clock, and two frames (`acquire`:
+/// none); a priority that is new is one allocation, and is kept. A window's end is O(1) beside the algorithm.
 template <class Algorithm = knee>
 class adaptive_concurrency {
   static_assert(concurrency_algorithm<Algorithm>,

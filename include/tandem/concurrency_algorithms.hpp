@@ -17,7 +17,7 @@
 
 namespace tandem::inline TANDEM_CONFIG {
 
-/// What the calls of some time showed, all of them made while the same limit held.
+/// What the calls of some time showed, all of which began while the same limit held.
 struct concurrency_window {
   clock::time_point begin{}, end{};  ///< `begin` is before `end`
   std::size_t limit = 0;
@@ -64,9 +64,9 @@ struct knee_options {
 /// service that has become slower, and to a slower one the limit need not fall.
 ///
 /// Calls that are dropped, more than one in twenty, make it probe as well: if at half of the limit less than half as
-/// many are, or as many are answered, it stays there, comes back slowly, and gives way by a tenth when calls are dropped
-/// again; otherwise they are not for the number of calls, and it goes on as if they were none. While all are dropped the
-/// limit is halved with each window, since nothing is lost.
+/// many are, or as many are answered, it stays there, comes back slowly, and gives way by a tenth when calls are
+/// dropped again; otherwise they are not for the number of calls, and it goes on as if they were none. While all are
+/// dropped the limit is halved with each window, since nothing is lost.
 ///
 /// Growth is by the square root, twice as much each time while no line is seen. Probes begin at whole multiples of the
 /// interval on the clock, so that two in front of one service measure it together; many do not. (The same idea as in

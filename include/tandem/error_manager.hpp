@@ -81,8 +81,8 @@ struct error_kind_stats {
 /// call gives that, and otherwise the failure goes on as it is.
 ///
 /// Handlers are coroutines, and nobody waits for them: they run as jobs of the tree in which the call was made, so that
-/// this ends after them. What a handler throws is counted and changes nothing; so does a fallback that throws, and then
-/// the failure goes on. A stop, and `cancelled`, are no failures: they are neither retried nor told.
+/// this ends after them. What a handler throws is counted and changes nothing. If a fallback throws, the failure goes
+/// on. A stop, and `cancelled`, are no failures: they are neither retried nor told.
 ///
 /// For the coroutines of one loop. A call that succeeds costs two frames. Settings are made before calls; those of
 /// calls that are under way stay valid. Destroying the manager stops handlers that run and drops others.
