@@ -230,7 +230,8 @@ class gather_vector final : public gathering {
     results_.resize(tasks_.size());
     for (std::size_t i = 0; i != tasks_.size(); ++i) {
       if (no_more()) {
-        tasks_.erase(tasks_.begin() + static_cast<std::ptrdiff_t>(i), tasks_.end());
+        for (std::size_t k = i; k != tasks_.size(); ++k) destroy_unstarted(*tasks_[k].release());
+        tasks_.resize(i);
         not_started();
         break;
       }

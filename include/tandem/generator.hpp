@@ -202,6 +202,7 @@ class generator_wait;
 /// The part of a generator's promise that does not depend on T.
 class generator_frame : public frame {
  public:
+  explicit generator_frame(const std::source_location& coroutine) noexcept : frame(coroutine) {}
   void return_void() noexcept {}
   void unhandled_exception() noexcept {
     if (destroyed_) std::terminate();
@@ -441,6 +442,8 @@ class yielded_copy {
 template <class T>
 class generator_promise final : public generator_frame {
  public:
+  explicit generator_promise(const std::source_location& here = std::source_location::current()) noexcept
+      : generator_frame(here) {}
   generator<T> get_return_object() noexcept {
     static_assert(alignof(generator_promise) <= 2 * sizeof(void*));
     return generator<T>(*this);

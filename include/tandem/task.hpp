@@ -11,6 +11,7 @@
 
 #include <coroutine>
 #include <exception>
+#include <source_location>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
@@ -54,7 +55,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     return *this;
   }
   ~task() {
-    if (frame_) detail::destroy_unstarted(*frame_);
+    if (frame_) detail::destroy_unstarted(*frame_, true);
   }
 
   void swap(task& other) noexcept { std::swap(frame_, other.frame_); }
@@ -79,6 +80,7 @@ namespace detail {
 template <class T>
 class promise_with_result : public frame {
  public:
+  explicit promise_with_result(const std::source_location& coroutine) noexcept : frame(coroutine) {}
   detail::result<T> result;
   void unhandled_exception() noexcept {
     // A destructor throws in a frame that is being destroyed: the compilers bring that here and then leave the frame.
@@ -91,6 +93,8 @@ class promise_with_result : public frame {
 template <class T>
 class promise final : public promise_with_result<T> {
  public:
+  explicit promise(const std::source_location& here = std::source_location::current()) noexcept
+      : promise_with_result<T>(here) {}
   task<T> get_return_object() noexcept {
     static_assert(alignof(promise) <= 2 * sizeof(void*), "coroutine frames cannot hold over-aligned results");
     return task<T>(*this);
@@ -105,6 +109,8 @@ class promise final : public promise_with_result<T> {
 template <>
 class promise<void> final : public promise_with_result<void> {
  public:
+  explicit promise(const std::source_location& here = std::source_location::current()) noexcept
+      : promise_with_result<void>(here) {}
   task<void> get_return_object() noexcept { return task<void>(*this); }
   void return_void() noexcept { result.set_value(); }
 };

@@ -1,7 +1,7 @@
 // tandem/trace.hpp: a record of what coroutines did when, and charts of it: timeline. Included by itself: tandem.hpp
 // leaves it out, because it would take a tenth longer to compile.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/random.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/random.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -11,6 +11,7 @@
 #include "detail/await_tree.hpp"
 #include "detail/frame.hpp"
 #include "detail/loop.hpp"
+#include "detail/loop_watcher.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -42,7 +43,7 @@ class trace_recorder;
 /// Records what coroutines do while it lives, and draws it: `timeline t; simulate(main()); std::cout << t.gantt();`
 ///
 /// It hears of the loops that are made on its thread during its life, by `run`, `simulate` or the first `spawn` on an
-/// executor, on whatever threads they run; of two timelines, the one made later. Where there is none, a loop pays one
+/// executor, on whatever threads they run; so does every timeline there is. Where there is none, a loop pays one
 /// predictable branch for each resumption. A coroutine is known by the name of its function, and by the name that was
 /// given to it as the child of a group (`child_options::name`), which is copied; it is left out if it never waits, or
 /// is one of tandem's own without such a name, whose children are shown below its parent. A simulation has a chart of
@@ -107,74 +108,30 @@ struct trace_record {
   const char* ended_early = nullptr;         // why
 };
 
-/// The end of a timeline that loops know. They keep a plain pointer to it and may live longer than the timeline, so it
-/// stays, without its record, until every loop that was made meanwhile has gone.
-class trace_recorder final : public tracer {
+/// The end of a timeline that loops know.
+class trace_recorder final : public loop_watcher {
  public:
   explicit trace_recorder(std::size_t most_spans) noexcept
       : most_spans_(std::min<std::size_t>(most_spans, traced_coroutine::nobody)) {}
 
-  /// Makes it the one of this thread.
-  void open() noexcept {
-    loops_alive& loops = loops_alive::get();
-    const std::scoped_lock lock(loops.mutex);
-    first_loop_ = loops.last_number + 1;
-    outer_ = std::exchange(of_this_thread(), this);
-    next_ = std::exchange(all(), this);
-  }
-  /// Ends the record, and destroys every recorder that no loop can know any more.
-  void close() noexcept {
-    {
-      const std::scoped_lock lock(mutex_);
-      is_closed_ = true;
-      record_ = {};
-      known_ = {};
-    }
-    loops_alive& loops = loops_alive::get();
-    const std::scoped_lock lock(loops.mutex);
-    last_loop_ = loops.last_number;
-    if (of_this_thread() == this) leave(of_this_thread());
-    for (trace_recorder* r = all(); r; r = r->next_)  // not the latest one: timelines may go in any order
-      if (r->outer_ == this) leave(r->outer_);
-    for (trace_recorder** place = &all(); trace_recorder* r = *place;) {
-      bool is_known = !r->has_left_;
-      for (const loop* l = loops.first; l && !is_known; l = loops_alive::next(*l))
-        is_known = l->number() >= r->first_loop_ && l->number() <= r->last_loop_;
-      if (is_known) {
-        place = &r->next_;
-      } else {
-        *place = r->next_;
-        delete r;
-      }
-    }
-  }
   trace_record record() const {
     const std::scoped_lock lock(mutex_);
     return record_;
-  }
-  /// How many there are, those included that only loops know; for tests.
-  static std::size_t count() noexcept {
-    const std::scoped_lock lock(loops_alive::get().mutex);
-    std::size_t n = 0;
-    for (const trace_recorder* r = all(); r; r = r->next_) ++n;
-    return n;
   }
 
  private:
   using known_map = std::unordered_map<const frame*, std::uint32_t>;
 
-  ~trace_recorder() = default;
-
-  void resumes(loop& l, frame& f) noexcept override {
+  void starts_or_goes_on(loop& l, frame& f, bool starts) noexcept override {
     note([&] {
       const auto known = known_.find(&f);
-      if (f.where.line() != 0) return change(known, l.now(), nullptr, doing::runs);
-      // It has not awaited anything yet. One that was destroyed with its tree may have had the same place in memory.
+      if (!starts) return change(known, l.now(), nullptr, doing::runs);
+      // One that was destroyed with its tree may have had the same place in memory.
       end(known, l.now(), traced_coroutine::stopped);
       start(l, f);
     });
   }
-  void suspends(loop& l, frame& f) noexcept override {
+  void waits(loop& l, frame& f) noexcept override {
     note([&] {
       const auto known = known_.find(&f);
       if (known == known_.end()) return;
@@ -185,16 +142,19 @@ class trace_recorder final : public tracer {
         change(known, l.now(), "co_yield", doing::waits);
     });
   }
-  void ends(loop& l, frame& f, fate how) noexcept override {
+  void has_ended(loop& l, frame& f, fate how) noexcept override {
     note([&] {
       end(known_.find(&f), l.now(), how == fate::done ? traced_coroutine::ended : traced_coroutine::stopped);
     });
   }
+  void forget() noexcept override {
+    record_ = {};
+    known_ = {};
+  }
 
   template <class Event>
   void note(Event event) noexcept {
-    const std::scoped_lock lock(mutex_);
-    if (is_closed_ || record_.ended_early) return;
+    if (record_.ended_early) return;
     try {
       event();
     } catch (...) {
@@ -246,24 +206,7 @@ class trace_recorder final : public tracer {
       if (n.child(i)) return doing::waits_for_children;
     return std::string_view(n.what()) == "sleep" ? doing::sleeps : doing::waits;
   }
-  /// `latest` is where a thread, or a later recorder, points to this one.
-  void leave(tracer*& latest) noexcept {
-    latest = outer_;
-    has_left_ = true;
-  }
 
-  /// Like `next_` and what is before `mutex_`, under the mutex of the loops.
-  static trace_recorder*& all() noexcept {
-    static constinit trace_recorder* first = nullptr;
-    return first;
-  }
-  tracer* outer_ = nullptr;
-  trace_recorder* next_ = nullptr;
-  std::uint64_t first_loop_ = 0, last_loop_ = 0;
-  bool has_left_ = false;  // closed, and no thread gives it to new loops
-
-  mutable std::mutex mutex_;  // loops of one thread may run on others
-  bool is_closed_ = false;
   const std::size_t most_spans_;
   std::size_t spans_ = 0;
   trace_record record_;

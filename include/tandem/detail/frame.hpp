@@ -107,12 +107,12 @@ class frame {
   detail::scope* scope = nullptr;  // set when the frame starts
   wait_node* waits_for = nullptr;  // null while the frame runs, and before it starts
   union {
-    std::source_location where{};  // of the latest co_await
-    frame* next_put_off;           // instead, while the start is put off because the stack was deep
+    std::source_location where;  // of the latest co_await; before the first one, of the coroutine itself
+    frame* next_put_off;         // instead, while `start` says that it is put off
   };
   std::uint32_t index = 0;  // which child of its owner this is
 
-  frame() = default;
+  explicit frame(const std::source_location& coroutine) noexcept : where(coroutine) {}
   frame(const frame&) = delete;
   frame& operator=(const frame&) = delete;
 
@@ -140,7 +140,9 @@ class frame {
   template <class A>
   auto await_transform(A&& awaitable, std::source_location here = std::source_location::current());
 
-  bool scope_ran;  // when it was put off
+  /// Put off because the stack was deep, in a scope that ran, or did not, at that time.
+  enum : unsigned char { in_turn, put_off, put_off_stopped } start = in_turn;
+  bool known_to_loop = false;  // it has been resumed while the loop was observed
 
  protected:
   ~frame() = default;
@@ -164,16 +166,20 @@ class frame {
 /// For what a frame owns and is being destroyed: because whoever used it has failed, or was stopped?
 inline bool use_failed() noexcept { return failed_frames() != 0 || std::uncaught_exceptions() != 0; }
 
-/// Destroys a frame that never ran. Its parameters may be tasks that never ran either, and so on; beyond a bounded
+/// Says so to whoever wants to hear of it. Defined with the loop.
+void was_never_awaited(frame& f) noexcept;
+
+/// Destroys a frame that never ran; `by_mistake` if nobody has asked for that. Its parameters may be tasks that never ran either, and so on; beyond a bounded
 /// depth they wait until the outer ones are gone, so that length of such a chain is not depth of the stack. Not
 /// inlined: see clock.hpp.
-[[gnu::noinline]] inline void destroy_unstarted(frame& f) noexcept {
+[[gnu::noinline]] inline void destroy_unstarted(frame& f, bool by_mistake = false) noexcept {
   struct state {
     unsigned depth;
     frame* put_off;
   };
   static constinit thread_local state s{};
   constexpr unsigned max_depth = 64;
+  if (by_mistake && s.depth == 0) was_never_awaited(f);  // not a parameter of one
   if (s.depth == max_depth) {
     f.next_unstarted = std::exchange(s.put_off, &f);
     return;

@@ -231,14 +231,16 @@ class stop_target : public leaf {
   virtual void stop_children() noexcept = 0;
 };
 
-/// Is told what the coroutines of a loop do. `frame::where` and `frame::waits_for` say more; a frame that is not known
-/// yet starts when it is resumed.
+/// Is told what the coroutines of a loop do. `frame::where` and `frame::waits_for` say more.
 class tracer {
  public:
-  virtual void resumes(loop&, frame&) noexcept = 0;
+  /// It starts, or goes on; `waits_for` still says with what it has waited for.
+  virtual void resumes(loop&, frame&, bool starts) noexcept = 0;
   virtual void suspends(loop&, frame&) noexcept = 0;
   /// It ran to its end, or was stopped; soon it is destroyed.
   virtual void ends(loop&, frame&, fate) noexcept = 0;
+  /// A task is destroyed that nobody has awaited, though nothing has failed or was stopped. `loop` is null outside one.
+  virtual void was_never_awaited(loop*, frame&) noexcept = 0;
 
   /// The one of the loops that are made on this thread from now on, or null. Not inlined: see clock.hpp.
   [[gnu::noinline]] static tracer*& of_this_thread() noexcept {
@@ -414,6 +416,24 @@ class loop {
     ~observer() = default;
   };
   void observe(observer* o) noexcept { observer_ = o; }
+
+  /// What other threads may read: where the coroutine that runs has been resumed, and whether one does. Written by the
+  /// loop alone, and only while it is observed.
+  struct turn_report {
+    std::atomic<std::uint64_t> number{0};  // odd while a coroutine runs
+    std::atomic<std::source_location> where{std::source_location()};
+    std::atomic<bool> starts{false};  // it has not awaited anything yet, and `where` is the coroutine itself
+  };
+  const turn_report& turn() const noexcept { return turn_; }
+  /// Has somebody asked to be told of every resumption? For any thread.
+  bool is_observed() const noexcept { return observed_.load(std::memory_order_relaxed); }
+  /// From now on it is, on behalf of other threads, or no longer. For any thread, under the mutex of the loops.
+  void observe_from_outside(bool on) noexcept { observed_.store(on || tracer_, std::memory_order_relaxed); }
+  /// Asks for a call of `loops_alive::visitor` by the loop, between two resumptions. For any thread, under the mutex of
+  /// the loops. It does not come if nobody runs the executor any more. `at_once` wakes the loop for it.
+  void ask_for_visit(bool at_once) noexcept;
+  /// A task is destroyed that was not awaited. For any thread.
+  static void was_never_awaited(frame& f) noexcept;
 
   /// How often any tree was asked to stop: while it is unchanged, no stop has come from outside the tree.
   std::uint64_t stops() const noexcept { return stops_; }
@@ -598,13 +618,16 @@ class loop {
     return goes_when_idle_ && !roots_ && ready_.empty() && waits_ == 0 && operations_ == 0;
   }
   [[gnu::always_inline]] void run_entry(leaf& l) noexcept;
-  bool start_traced(frame& child) noexcept;
+  bool start_observed(frame& child) noexcept;
+  void turn_begins(frame& f) noexcept;
+  void turn_ends() noexcept;
+  void be_visited() noexcept;
   void put_off(frame& child) noexcept;
   void run_put_off() noexcept;
   [[gnu::always_inline]] void drive(step s) noexcept;
-  template <bool Traced>
+  template <bool Observed>
   [[gnu::always_inline]] void drive(step s) noexcept;
-  void drive_traced(step s) noexcept;
+  void drive_observed(step s) noexcept;
   leaf& take_next_entry() noexcept { return seed_ == 0 ? ready_.pop_front() : take_random_entry(); }
   leaf& take_random_entry() noexcept;
   void fire_timers(clock::time_point now) noexcept;
@@ -638,7 +661,9 @@ class loop {
   std::atomic<std::size_t> entries_{0};
   std::size_t place_ = 0;  // in the service's list, under its mutex
   loop* next_alive_ = nullptr;
-  loop** previous_alive_ = nullptr;
+  loop** previous_alive_ = nullptr;  // null when it is no longer in the list
+  std::atomic<bool> observed_{false}, visit_wanted_{false};
+  turn_report turn_;
 
   intrusive_list<leaf> ready_;
   intrusive_list<leaf> joined_;
@@ -650,7 +675,7 @@ class loop {
   asio::any_io_executor work_;  // while something is outside: ours, and it keeps its context running
   std::size_t completions_ = 0;
   observer* observer_ = nullptr;
-  tracer* const tracer_ = tracer::of_this_thread();
+  tracer* const tracer_ = tracer::of_this_thread();  // if there is one, it is observed
   const scope* running_scope_ = nullptr;  // null between two turns
   root* ending_root_ = nullptr;  // whose last frame is being destroyed
   root* roots_ = nullptr;
@@ -705,22 +730,7 @@ class loop_service : public asio::execution_context::service {
     return loop::entry(*l.release());
   }
   /// Destroys a loop that has nothing left to do, unless somebody is about to give it something.
-  bool retire(loop& l) noexcept {
-    {
-      const std::scoped_lock lock(mutex_);
-      if (l.entries_.load() != 0) return false;  // whoever leaves last posts a drain
-      while (l.pushers_.load() != 0) std::this_thread::yield();  // he may be about to, for a few instructions
-      if (l.scheduled_.load() || l.has_arrivals()) return false;
-      const std::size_t at = l.place_;
-      if (at + 1 != others_.size()) {
-        others_[at] = std::move(others_.back());
-        others_[at].l->place_ = at;
-      }
-      others_.pop_back();
-    }
-    delete &l;
-    return true;
-  }
+  bool retire(loop& l) noexcept;
 
   /// A handler that somebody keeps beyond its context still points to the loop and to its frame, and the frame may own
   /// sockets of the context that is gone: both are left alone for ever.
@@ -892,13 +902,22 @@ struct loops_alive {
   std::condition_variable arrived;  // something, at a loop whose context goes
   loop* first = nullptr;
   std::uint64_t last_number = 0;
+  std::size_t observers = 0;                          // of other threads, who want every loop observed
+  std::atomic<void (*)(loop&) noexcept> visitor{nullptr};
 
   static loops_alive& get() noexcept {
     alignas(loops_alive) static unsigned char memory[sizeof(loops_alive)];
     static loops_alive& all = *::new (memory) loops_alive;  // never destroyed, for loops that outlive static objects
     return all;
   }
-  static const loop* next(const loop& l) noexcept { return l.next_alive_; }
+  static loop* next(const loop& l) noexcept { return l.next_alive_; }
+  /// Under the mutex. Whoever finds a loop in the list may keep it by an `entry`.
+  static void take_out(loop& l) noexcept {
+    if (!l.previous_alive_) return;
+    *l.previous_alive_ = l.next_alive_;
+    if (l.next_alive_) l.next_alive_->previous_alive_ = l.previous_alive_;
+    l.previous_alive_ = nullptr;
+  }
 };
 
 inline loop::loop(loop_service& service, asio::any_io_executor given, access own, bool goes_when_idle)
@@ -915,14 +934,32 @@ inline loop::loop(loop_service& service, asio::any_io_executor given, access own
   previous_alive_ = &all.first;
   if (next_alive_) next_alive_->previous_alive_ = &next_alive_;
   all.first = this;
+  observe_from_outside(all.observers != 0);
 }
 
 inline loop::~loop() {
   delete timer_;
   while (pushers_.load() != 0) std::this_thread::yield();
   const std::scoped_lock lock(loops_alive::get().mutex);
-  *previous_alive_ = next_alive_;
-  if (next_alive_) next_alive_->previous_alive_ = previous_alive_;
+  loops_alive::take_out(*this);
+}
+
+inline bool loop_service::retire(loop& l) noexcept {
+  {
+    const std::scoped_lock lock(mutex_, loops_alive::get().mutex);
+    if (l.entries_.load() != 0) return false;  // whoever leaves last posts a drain
+    while (l.pushers_.load() != 0) std::this_thread::yield();  // he may be about to, for a few instructions
+    if (l.scheduled_.load() || l.has_arrivals()) return false;
+    loops_alive::take_out(l);
+    const std::size_t at = l.place_;
+    if (at + 1 != others_.size()) {
+      others_[at] = std::move(others_.back());
+      others_[at].l->place_ = at;
+    }
+    others_.pop_back();
+  }
+  delete &l;
+  return true;
 }
 
 inline bool loop::is_apart_from(const loop& l, std::uint64_t number) noexcept {
@@ -1046,6 +1083,7 @@ inline void loop::leave() noexcept {
 }
 
 inline void loop::drain() noexcept {
+  if (visit_wanted_.load(std::memory_order_relaxed)) [[unlikely]] be_visited();
   if (closed() || running_ || virtual_) return;
   if (std::exchange(reported_idle_, false) && observer_) observer_->on_work();
   {
@@ -1096,30 +1134,35 @@ inline void loop::run_entry(leaf& l) noexcept {
     put_off_ = child->next_put_off;
     if (!put_off_) put_off_end_ = &put_off_;
     child->where = {};
-    const bool stopped = child->scope_ran && child->scope->state != scope::running;  // meanwhile: it never starts
+    const bool ran = std::exchange(child->start, frame::in_turn) == frame::put_off;
+    const bool stopped = ran && child->scope->state != scope::running;  // meanwhile: it never starts
     drive(stopped ? step::reap(*child) : step::resume(*child));
   }
 }
 
 /// The heart: resumes a frame; if that ends it, asks its owner what comes next, and so on up the tree. A stopped frame
 /// is destroyed by its owner, innermost first. One stack frame deep, however long the chain.
-template <bool Traced>
+template <bool Observed>
 inline void loop::drive(step s) noexcept {
   while (s.target) {
     frame& f = *s.target;
     running_scope_ = f.scope;
     if (s.how == fate::done && f.scope->state != scope::abandoned) {
+      if constexpr (Observed) turn_begins(f);
       f.waits_for = nullptr;
-      if constexpr (Traced) tracer_->resumes(*this, f);
       f.handle().resume();
+      if constexpr (Observed) turn_ends();
       if (!f.handle().done()) {
-        if constexpr (Traced) tracer_->suspends(*this, f);
+        if constexpr (Observed)
+          if (tracer_) tracer_->suspends(*this, f);
         break;
       }
-      if constexpr (Traced) tracer_->ends(*this, f, fate::done);
+      if constexpr (Observed)
+        if (tracer_) tracer_->ends(*this, f, fate::done);
       s = f.owner->child_ended(f, fate::done);
     } else {
-      if constexpr (Traced) tracer_->ends(*this, f, fate::stopped);
+      if constexpr (Observed)
+        if (tracer_) tracer_->ends(*this, f, fate::stopped);
       f.has_failed();
       s = f.owner->child_ended(f, fate::stopped);
     }
@@ -1127,13 +1170,43 @@ inline void loop::drive(step s) noexcept {
   running_scope_ = nullptr;
 }
 inline void loop::drive(step s) noexcept {
-  if (tracer_) return drive_traced(s);
+  if (is_observed()) return drive_observed(s);
   drive<false>(s);
 }
-[[gnu::cold]] inline void loop::drive_traced(step s) noexcept { drive<true>(s); }
+[[gnu::cold]] inline void loop::drive_observed(step s) noexcept { drive<true>(s); }
+
+inline void loop::turn_begins(frame& f) noexcept {
+  const bool starts = !std::exchange(f.known_to_loop, true);
+  if (tracer_) tracer_->resumes(*this, f, starts);
+  turn_.where.store(f.where, std::memory_order_relaxed);
+  turn_.starts.store(starts, std::memory_order_relaxed);
+  turn_.number.store(turn_.number.load(std::memory_order_relaxed) | 1, std::memory_order_release);
+}
+inline void loop::turn_ends() noexcept {
+  turn_.number.store((turn_.number.load(std::memory_order_relaxed) | 1) + 1, std::memory_order_release);
+  if (visit_wanted_.load(std::memory_order_relaxed)) [[unlikely]] be_visited();
+}
+
+inline void loop::ask_for_visit(bool at_once) noexcept {
+  visit_wanted_.store(true);
+  pushers_.fetch_add(1);  // as in push
+  if (at_once && !closed_.load()) post_drain();
+  pushers_.fetch_sub(1);
+}
+[[gnu::cold]] inline void loop::be_visited() noexcept {
+  visit_wanted_.store(false);
+  if (const auto visit = loops_alive::get().visitor.load()) visit(*this);
+}
+
+[[gnu::cold]] inline void was_never_awaited(frame& f) noexcept { loop::was_never_awaited(f); }
+[[gnu::cold]] inline void loop::was_never_awaited(frame& f) noexcept {
+  loop* l = current();
+  tracer* t = l ? l->tracer_ : tracer::of_this_thread();
+  if (t && !use_failed() && !(l && l->running_scope_ && l->running_scope_->stop_asked())) t->was_never_awaited(l, f);
+}
 
 [[gnu::cold]] inline void loop::put_off(frame& child) noexcept {
-  child.scope_ran = child.scope->state == scope::running;
+  child.start = child.scope->state == scope::running ? frame::put_off : frame::put_off_stopped;
   child.next_put_off = nullptr;
   *put_off_end_ = &child;
   put_off_end_ = &child.next_put_off;
@@ -1144,22 +1217,29 @@ inline bool loop::start(frame& child) noexcept {
     put_off(child);
     return false;
   }
-  if (tracer_) return start_traced(child);
+  if (is_observed()) return start_observed(child);
   ++depth_;
   child.handle().resume();
   --depth_;
   return child.handle().done();
 }
 
-[[gnu::cold]] inline bool loop::start_traced(frame& child) noexcept {
-  tracer_->resumes(*this, child);
+[[gnu::cold]] inline bool loop::start_observed(frame& child) noexcept {
+  child.known_to_loop = true;
+  if (tracer_) tracer_->resumes(*this, child, true);
+  const std::source_location parent = turn_.where.load(std::memory_order_relaxed);
+  const bool parent_starts = turn_.starts.load(std::memory_order_relaxed);
+  turn_.where.store(child.where, std::memory_order_relaxed);
+  turn_.starts.store(true, std::memory_order_relaxed);
   ++depth_;
   child.handle().resume();
   --depth_;
+  turn_.where.store(parent, std::memory_order_relaxed);
+  turn_.starts.store(parent_starts, std::memory_order_relaxed);
   const bool done = child.handle().done();
-  if (done)
+  if (tracer_ && done)
     tracer_->ends(*this, child, fate::done);
-  else
+  else if (tracer_)
     tracer_->suspends(*this, child);
   return done;
 }
