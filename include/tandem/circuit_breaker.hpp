@@ -1,6 +1,6 @@
 // tandem/circuit_breaker.hpp: leaves a service alone that is down: circuit_breaker.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/random.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, gather.hpp, task.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/random.hpp, detail/result.hpp, detail/time_parts.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -13,8 +13,9 @@
 
 #include "detail/calls.hpp"
 #include "detail/gcc12.hpp"
+#include "detail/time_parts.hpp"
 
-#include <array>
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -125,11 +126,12 @@ class circuit_breaker {
     struct counts {
       std::size_t calls = 0, failures = 0, slow = 0;
     };
-    void forget(counts& c) noexcept;
+    /// Those that have been there longest.
+    void forget_oldest() noexcept;
     std::vector<counts> parts_;  // one a call, or a tenth of the time
-    std::size_t next_ = 0;
-    clock::duration part_time_;  // 0: one a call
-    clock::time_point part_end_ = clock::time_point::min();
+    std::size_t at_ = 0;
+    bool is_of_time_;
+    detail::time_parts time_;
   };
   /// It lives as long as the breaker, or a call.
   struct core {
@@ -201,34 +203,26 @@ inline circuit_open::circuit_open(clock::duration retry_after)
 
 inline circuit_breaker::results::results(const circuit_breaker_options& o)
     : parts_(o.window_time != clock::duration::zero() ? 10 : o.window),
-      part_time_(o.window_time == clock::duration::zero() ? clock::duration::zero()
-                                                          : std::max(o.window_time / 10, clock::duration(1))) {}
-inline void circuit_breaker::results::forget(counts& c) noexcept {
+      is_of_time_(o.window_time != clock::duration::zero()),
+      time_(std::max(o.window_time, clock::duration(1)), parts_.size()) {}
+inline void circuit_breaker::results::forget_oldest() noexcept {
+  at_ = (at_ + 1) % parts_.size();
+  counts& c = parts_[at_];
   calls -= c.calls;
   failures -= c.failures;
   slow -= c.slow;
   c = {};
 }
 inline void circuit_breaker::results::look(clock::time_point now) noexcept {
-  if (part_time_ == clock::duration::zero()) return;
-  if (now < part_end_ && part_end_ - now <= part_time_) return;  // otherwise it is later, or by another clock
-  if (part_end_ == clock::time_point::min() || now < part_end_ || now - part_end_ >= part_time_ * 10) {
-    clear();
-    part_end_ = now;
-  }
-  for (; part_end_ <= now; part_end_ = detail::saturated_sum(part_end_, part_time_)) {
-    next_ = (next_ + 1) % parts_.size();
-    forget(parts_[next_]);
-    if (part_end_ == clock::time_point::max()) break;
-  }
+  if (!is_of_time_) return;
+  for (std::size_t n = time_.begun(now); n != 0; --n) forget_oldest();
 }
 inline void circuit_breaker::results::add(bool has_failed, bool was_slow, clock::time_point now) noexcept {
-  look(now);
-  if (part_time_ == clock::duration::zero()) {
-    next_ = (next_ + 1) % parts_.size();
-    forget(parts_[next_]);
-  }
-  counts& c = parts_[next_];
+  if (is_of_time_)
+    look(now);
+  else
+    forget_oldest();
+  counts& c = parts_[at_];
   ++c.calls;
   ++calls;
   c.failures += has_failed;
@@ -237,7 +231,7 @@ inline void circuit_breaker::results::add(bool has_failed, bool was_slow, clock:
   slow += was_slow;
 }
 inline void circuit_breaker::results::clear() noexcept {
-  for (counts& c : parts_) forget(c);
+  for (std::size_t n = parts_.size(); n != 0; --n) forget_oldest();
 }
 
 inline void circuit_breaker::core::become(circuit_state next) noexcept {
