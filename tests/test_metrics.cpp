@@ -5,16 +5,24 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
 using namespace std::chrono_literals;
+using tandem::counter;
+using tandem::gauge;
 using tandem::histogram;
+using tandem::memory_usage;
+using tandem::process_memory;
 using duration = tandem::clock::duration;
 
 namespace {
@@ -259,3 +267,148 @@ TEST_CASE("a summary is what the histogram says one by one") {
   CHECK(s.p99 == h.quantile(0.99));
   CHECK(is_near(s.p99, 990us));
 }
+
+// ---- counter and gauge ----------------------------------------------------------------------------------------------
+
+TEST_CASE("a counter adds up, and a new one assigned begins anew") {
+  counter c;
+  CHECK(c.value() == 0);
+  c.add();
+  c.add(41);
+  c.add(0);
+  CHECK(c.value() == 42);
+  const counter copy = c;
+  CHECK(copy == c);
+  c.add(std::numeric_limits<std::uint64_t>::max() - 42);
+  CHECK(c.value() == std::numeric_limits<std::uint64_t>::max());
+  c.add(3);
+  CHECK(c.value() == 2);
+  c = {};
+  CHECK(c == counter());
+  CHECK(copy != c);
+  STATIC_REQUIRE(std::is_trivially_copyable_v<counter>);
+  STATIC_REQUIRE(sizeof(counter) == 8);
+}
+
+TEST_CASE("a gauge goes up and down, and remembers the highest") {
+  gauge g;
+  CHECK(g.value() == 0);
+  CHECK(g.max() == 0);
+  g.add();
+  g.add(4);
+  g.sub();
+  CHECK(g.value() == 4);
+  CHECK(g.max() == 5);
+  g.sub(10);
+  CHECK(g.value() == -6);
+  CHECK(g.max() == 5);
+  g.sub(-13);
+  CHECK(g.value() == 7);
+  CHECK(g.max() == 7);
+  g.set(3);
+  CHECK(g.value() == 3);
+  CHECK(g.max() == 7);
+  g.set(9);
+  g.set(-2);
+  CHECK(g.max() == 9);
+  g.reset_max();
+  CHECK(g.value() == -2);
+  CHECK(g.max() == -2);
+  g.add();
+  CHECK(g.max() == -1);
+  STATIC_REQUIRE(std::is_trivially_copyable_v<gauge>);
+}
+
+TEST_CASE("a gauge that never was above zero has its high-water mark there") {
+  gauge g;
+  g.set(-5);
+  g.sub();
+  CHECK(g.value() == -6);
+  CHECK(g.max() == 0);
+}
+
+TEST_CASE("a gauge stays at the end of its range") {
+  constexpr auto most = std::numeric_limits<std::int64_t>::max(), least = std::numeric_limits<std::int64_t>::min();
+  gauge g;
+  g.set(most);
+  g.add();
+  CHECK(g.value() == most);
+  g.sub(least);
+  CHECK(g.value() == most);
+  g.set(least);
+  g.sub();
+  CHECK(g.value() == least);
+  g.add(least);
+  CHECK(g.value() == least);
+  CHECK(g.max() == most);
+  g.set(-1);
+  g.sub(least);
+  CHECK(g.value() == most);
+}
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+TEST_CASE("the memory of the process is read out of the system's text, wherever it is cut") {
+  std::string text = "Name:\tVmRSS: 7 kB\nGroups:\t";
+  for (int i = 0; i != 2'000; ++i) text += std::to_string(i) + ' ';
+  text +=
+      "\nVmPeak:\t    9999 kB\nVmSize:\t    2476 kB\nVmLck:\t       0 kB\nVmHWM:\t    1416 kB\n"
+      "VmRSS:\t 123456789012 kB\nRssAnon:\t       1 kB\nnonvoluntary_ctxt_switches:\t8\n";
+  constexpr std::uint64_t kib = 1'024;
+  const memory_usage expected{
+      .resident = 123'456'789'012 * kib, .peak_resident = 1'416 * kib, .virtual_size = 2'476 * kib};
+  for (const std::size_t size : {std::size_t(1), std::size_t(7), std::size_t(1'024), text.size()}) {
+    CAPTURE(size);
+    tandem::detail::memory_reader reader;
+    for (std::size_t at = 0; at < text.size(); at += size) reader.read(std::string_view(text).substr(at, size));
+    CHECK(reader.found == expected);
+  }
+  tandem::detail::memory_reader of_a_kernel_thread;
+  of_a_kernel_thread.read("Name:\tkthreadd\nThreads:\t1\n");
+  CHECK(of_a_kernel_thread.found == memory_usage{});
+}
+
+TEST_CASE("the memory of the process grows with what is used, and its peak stays") {
+  STATIC_REQUIRE(noexcept(process_memory()));
+  STATIC_REQUIRE(std::is_aggregate_v<memory_usage>);
+#if defined(__linux__)
+  constexpr std::size_t size = 64 << 20;
+  const memory_usage before = process_memory();
+  CHECK(before.resident > 1 << 20);
+  CHECK(before.peak_resident >= before.resident);
+  CHECK(before.virtual_size >= before.resident);
+  {
+    const std::vector<char> used(size, 'x');
+    const memory_usage meanwhile = process_memory();
+    CHECK(used[size / 2] == 'x');
+    // Counters of the kernel may be some pages late.
+    CHECK(meanwhile.resident > before.resident + size / 10 * 9);
+    CHECK(meanwhile.peak_resident >= meanwhile.resident);
+  }
+  CHECK(process_memory().peak_resident > before.resident + size / 10 * 9);
+#else
+  CHECK(process_memory().resident == 0);
+#endif
+}
+
+#if defined(__linux__)
+TEST_CASE("the peak is this program's own, not that of a larger one which started it") {
+  if (std::getenv("TANDEM_TEST_PEAK")) {  // started below
+    std::printf("\npeak %llu\n", static_cast<unsigned long long>(process_memory().peak_resident));
+    return;
+  }
+  // getrusage in the new program would tell of all this.
+  const std::vector<char> used(256 << 20, 'x');
+  CHECK(used.back() == 'x');
+  setenv("TANDEM_TEST_PEAK", "1", 1);
+  const std::string command = "exec " + std::filesystem::read_symlink("/proc/self/exe").string() + " 'the peak is*'";
+  FILE* const output = popen(command.c_str(), "r");
+  unsetenv("TANDEM_TEST_PEAK");
+  REQUIRE(output);
+  unsigned long long peak = 0;
+  for (char line[128]; std::fgets(line, sizeof line, output);) std::sscanf(line, "peak %llu", &peak);
+  CHECK(pclose(output) == 0);
+  CHECK(peak > 0);
+  CHECK(peak < used.size());
+}
+#endif

@@ -1,4 +1,4 @@
-// tandem/metrics.hpp: what a service measures about itself: histogram, of how long things take.
+// tandem/metrics.hpp: what a service measures about itself: histogram, counter, gauge, process_memory.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
 // needs: asio.hpp, clock.hpp
 // SPDX-License-Identifier: BSL-1.0
@@ -15,6 +15,15 @@
 #include <cstdio>
 #include <limits>
 #include <stdexcept>
+#include <string_view>
+
+#if __has_include(<sys/resource.h>)
+#include <sys/resource.h>
+#endif
+#if defined(__linux__)
+#include <fcntl.h>
+#include <unistd.h>
+#endif
 
 namespace tandem::inline TANDEM_CONFIG {
 
@@ -109,6 +118,59 @@ class histogram {
   clock::duration max_ = clock::duration::zero();
 };
 
+/// Counts what only becomes more: `requests.add()`. Whoever reads it twice has the rate of the time between.
+///
+/// From zero; beyond 64 bits it begins at zero again. A plain value: copied, compared, assigned a new one to begin
+/// anew. For one loop; no atomics.
+class counter {
+ public:
+  void add(std::uint64_t n = 1) noexcept { value_ += n; }
+  std::uint64_t value() const noexcept { return value_; }
+
+  friend bool operator==(const counter&, const counter&) = default;
+
+ private:
+  std::uint64_t value_ = 0;
+};
+
+/// A number that goes up and down, and the highest that it has been: connections, bytes kept, calls in flight.
+///
+/// From zero; a sum beyond 64 bits is the end of their range. A plain value: copied, compared. For one loop; no
+/// atomics.
+class gauge {
+ public:
+  void set(std::int64_t value) noexcept {
+    value_ = value;
+    if (value > max_) max_ = value;
+  }
+  void add(std::int64_t n = 1) noexcept;
+  void sub(std::int64_t n = 1) noexcept;
+  std::int64_t value() const noexcept { return value_; }
+  /// The high-water mark: at least zero, since that is where it began.
+  std::int64_t max() const noexcept { return max_; }
+  /// Forgets what was: the mark is the value of now.
+  void reset_max() noexcept { max_ = value_; }
+
+  friend bool operator==(const gauge&, const gauge&) = default;
+
+ private:
+  std::int64_t value_ = 0, max_ = 0;
+};
+
+/// What `process_memory` gives: a plain aggregate, of bytes. Zero is what the system does not tell.
+struct memory_usage {
+  std::uint64_t resident = 0;       ///< in physical memory now
+  std::uint64_t peak_resident = 0;  ///< the most of it that there has been
+  std::uint64_t virtual_size = 0;   ///< addresses in use, whether or not there is memory behind them
+
+  friend bool operator==(const memory_usage&, const memory_usage&) = default;
+};
+
+/// The memory of this process, as the system counts it. Linux tells all of it, in /proc/self/status; other systems of
+/// POSIX tell the peak alone; elsewhere nothing is known. Some system calls, 20 us: for a report, not for each request.
+/// Allocates nothing. From any thread.
+memory_usage process_memory() noexcept;
+
 // ---- implementation ------------------------------------------------------------------------------------------------
 
 inline clock::duration histogram::sum() const noexcept {
@@ -179,6 +241,83 @@ inline void histogram::throw_negative(clock::duration d) {
   std::snprintf(text, sizeof text, "tandem::histogram::record: the duration is %lld ns; it must not be negative",
                 static_cast<long long>(d.count()));
   throw std::invalid_argument(text);
+}
+
+inline void gauge::add(std::int64_t n) noexcept {
+  std::int64_t sum = 0;
+  if (__builtin_add_overflow(value_, n, &sum))
+    sum = n > 0 ? std::numeric_limits<std::int64_t>::max() : std::numeric_limits<std::int64_t>::min();
+  set(sum);
+}
+inline void gauge::sub(std::int64_t n) noexcept {
+  std::int64_t rest = 0;
+  if (__builtin_sub_overflow(value_, n, &rest))
+    rest = n < 0 ? std::numeric_limits<std::int64_t>::max() : std::numeric_limits<std::int64_t>::min();
+  set(rest);
+}
+
+namespace detail {
+
+/// Reads the lines of /proc/self/status as they come: the list of groups before those that matter may be long.
+class memory_reader {
+ public:
+  void read(std::string_view text) noexcept {
+    for (const char c : text) {
+      if (c == '\n')
+        end_line();
+      else if (length_ != sizeof line_)
+        line_[length_++] = c;
+    }
+  }
+  memory_usage found;
+
+ private:
+  void end_line() noexcept {
+    const std::string_view line(line_, length_);
+    length_ = 0;
+    if (line.starts_with("VmRSS:"))
+      found.resident = bytes(line);
+    else if (line.starts_with("VmHWM:"))
+      found.peak_resident = bytes(line);
+    else if (line.starts_with("VmSize:"))
+      found.virtual_size = bytes(line);
+  }
+  /// "VmRSS:	    1416 kB"
+  static std::uint64_t bytes(std::string_view line) noexcept {
+    std::uint64_t n = 0;
+    for (const char c : line)
+      if (c >= '0' && c <= '9') n = n * 10 + static_cast<std::uint64_t>(c - '0');
+    return n * 1'024;
+  }
+  char line_[64];
+  std::size_t length_ = 0;
+};
+
+}  // namespace detail
+
+inline memory_usage process_memory() noexcept {
+  memory_usage m;
+#if defined(__linux__)
+  // Not getrusage: its peak is that of the program which was replaced by this one, if that was larger.
+  if (const int file = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC); file >= 0) {
+    detail::memory_reader reader;
+    char text[1'024];
+    for (auto n = ::read(file, text, sizeof text); n > 0; n = ::read(file, text, sizeof text))
+      reader.read({text, static_cast<std::size_t>(n)});
+    ::close(file);
+    m = reader.found;
+  }
+#endif
+#if __has_include(<sys/resource.h>)
+#if defined(__APPLE__)
+  constexpr std::uint64_t unit = 1;
+#else
+  constexpr std::uint64_t unit = 1'024;
+#endif
+  if (rusage used{}; m.peak_resident == 0 && ::getrusage(RUSAGE_SELF, &used) == 0)
+    m.peak_resident = static_cast<std::uint64_t>(used.ru_maxrss) * unit;
+#endif
+  return m;
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG
