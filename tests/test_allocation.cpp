@@ -1,6 +1,7 @@
 // What the headers say about allocation, counted. Under the sanitizers every frame counts, elsewhere the free list
 // serves.
 
+#include <tandem/measure.hpp>
 #include <tandem/tandem.hpp>
 
 #include "kit/kit.hpp"
@@ -76,6 +77,30 @@ TEST_CASE("an Asio timer awaited with use_task allocates nothing of ours") {
     co_return allocations - before;
   };
   CHECK(tandem::run(main()) == 0);
+}
+
+TEST_CASE("measuring a task allocates nothing beside the task, nor do a window that slides, its statistics or memory_usage") {
+  tandem::call_metrics metrics({.window = 100us, .parts = 5});
+  const auto nap = []() -> task<> { co_await tandem::sleep_for(1us); };
+  auto main = [&]() -> task<long> {
+    const long plain = co_await when_warm([&]() -> task<> {
+      co_await nap();
+      co_await nap();
+    });
+    const long measured = co_await when_warm([&]() -> task<> {
+      co_await tandem::measure(metrics, nap());
+      const auto elapsed = co_await tandem::measure(nap());
+      (void)elapsed;
+      (void)metrics.stats();
+      metrics.start().fail();
+    });
+    co_return measured - plain;
+  };
+  CHECK(tandem::simulate(main()) == 0);
+  CHECK(metrics.stats().total.count == 2 * 1020);
+  const long before = allocations;
+  (void)tandem::process_memory();
+  CHECK(allocations == before);
 }
 
 TEST_CASE("permits, locks, events and conditions allocate nothing, with a wait and without") {

@@ -143,6 +143,37 @@ TEST_CASE("anything that can be awaited can be measured") {
   simulate(main());
 }
 
+TEST_CASE("time counts from the co_await, not from when the measurement was made") {
+  auto main = []() -> task<> {
+    call_metrics m;
+    auto later = measure(takes(1s));
+    auto with_metrics = measure(m, takes(2s));
+    co_await sleep_for(1h);
+    const auto one = co_await std::move(later);
+    CHECK(one.elapsed == 1s);
+    co_await std::move(with_metrics);
+    CHECK(m.stats().total.latency.max == 2s);
+    CHECK(m.stats().span == 2s);
+  };
+  simulate(main());
+}
+
+TEST_CASE("time in which the loop was busy with others counts: it is the awaiter's") {
+  auto main = []() -> task<> {
+    tandem::event e;
+    auto waits = [&]() -> task<> {
+      const auto waited = co_await measure(e.wait());
+      CHECK(waited.elapsed == 3s);
+    };
+    auto sets = [&]() -> task<> {
+      co_await sleep_for(3s);
+      e.set();
+    };
+    co_await gather(waits(), sets());
+  };
+  simulate(main());
+}
+
 TEST_CASE("an Asio operation is measured in real time") {
   auto main = []() -> task<> {
     asio::steady_timer timer(co_await tandem::this_task::executor);
@@ -358,6 +389,25 @@ TEST_CASE("the loser of a race was cancelled, its winner succeeded") {
     CHECK(m.stats().total.succeeded == 1);
     CHECK(m.stats().total.cancelled == 2);
     CHECK(m.in_flight() == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a stopped call is in flight until the last of its frames is gone, clean-up included") {
+  auto main = []() -> task<> {
+    call_metrics m;
+    std::uint64_t in_flight_at_the_end = 0;
+    auto cleans_up = [&]() -> task<> {
+      const kit::at_exit look([&] { in_flight_at_the_end = m.in_flight(); });
+      const auto rests = [] { return sleep_for(5s); };
+      co_await tandem::finally(takes(1h), rests);
+    };
+    const auto nothing = co_await tandem::try_timeout(1s, measure(m, cleans_up()));
+    CHECK(!nothing);
+    CHECK(clock::now() == kit::at(6s));
+    CHECK(in_flight_at_the_end == 1);
+    CHECK(m.in_flight() == 0);
+    CHECK(m.stats().total.cancelled == 1);
   };
   simulate(main());
 }
