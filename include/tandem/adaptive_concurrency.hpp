@@ -146,7 +146,8 @@ class adaptive_concurrency {
 
  public:
   /// Throws std::invalid_argument for options outside their range.
-  explicit adaptive_concurrency(adaptive_concurrency_options options = {}, Algorithm algorithm = Algorithm());
+  explicit adaptive_concurrency(adaptive_concurrency_options options, Algorithm algorithm = Algorithm());
+  adaptive_concurrency() : adaptive_concurrency(adaptive_concurrency_options()) {}
   ~adaptive_concurrency();
   adaptive_concurrency(const adaptive_concurrency&) = delete;  // a controller is shared: pass it by reference
   adaptive_concurrency& operator=(const adaptive_concurrency&) = delete;

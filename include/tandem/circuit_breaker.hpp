@@ -85,7 +85,8 @@ struct circuit_breaker_stats {
 class circuit_breaker {
  public:
   /// Throws std::invalid_argument for options outside their range.
-  explicit circuit_breaker(circuit_breaker_options options = {});
+  explicit circuit_breaker(circuit_breaker_options options);
+  circuit_breaker() : circuit_breaker(circuit_breaker_options()) {}
   circuit_breaker(const circuit_breaker&) = delete;  // a breaker is shared: pass it by reference
   circuit_breaker& operator=(const circuit_breaker&) = delete;
 

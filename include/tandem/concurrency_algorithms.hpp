@@ -74,7 +74,8 @@ struct knee_options {
 class knee {
  public:
   /// Throws std::invalid_argument for an interval that is not positive.
-  explicit knee(knee_options options = {});
+  explicit knee(knee_options options);
+  knee() : knee(knee_options()) {}
   concurrency_decision update(const concurrency_window& w, double limit) noexcept;
 
  private:
@@ -110,7 +111,8 @@ struct aimd_options {
 class aimd {
  public:
   /// Throws std::invalid_argument for options outside their range.
-  explicit aimd(aimd_options options = {});
+  explicit aimd(aimd_options options);
+  aimd() : aimd(aimd_options()) {}
   concurrency_decision update(const concurrency_window& w, double limit) noexcept;
 
  private:

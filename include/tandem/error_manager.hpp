@@ -91,7 +91,8 @@ class error_manager {
   using handler = std::function<task<>(error_info)>;
 
   /// Throws std::invalid_argument for no handlers at a time.
-  explicit error_manager(error_manager_options options = {});
+  explicit error_manager(error_manager_options options);
+  error_manager() : error_manager(error_manager_options()) {}
   ~error_manager() { state_->jobs.cancel(); }
   error_manager(const error_manager&) = delete;  // a manager is shared: pass it by reference
   error_manager& operator=(const error_manager&) = delete;

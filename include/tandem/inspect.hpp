@@ -92,7 +92,8 @@ struct stall {
   bool is_over = false;
   std::string await_tree{}; // when it was over: who waited meanwhile. Empty before, and if it ended the loop
 
-  /// "shop::buy (shop.cpp:12) has kept its loop for 104 ms and goes on"; the await tree below.
+  /// "shop::buy has kept its loop for 104 ms and goes on, by what follows the co_await at shop.cpp:12"; the await tree
+  /// below.
   std::string text() const;
 };
 
@@ -117,7 +118,8 @@ struct stall_watchdog_options {
 class stall_watchdog {
  public:
   /// Reports to stderr. Throws std::invalid_argument unless the threshold is positive.
-  explicit stall_watchdog(stall_watchdog_options options = {});
+  explicit stall_watchdog(stall_watchdog_options options);
+  stall_watchdog() : stall_watchdog(stall_watchdog_options()) {}
   /// Calls `report` on the watchdog's thread.
   stall_watchdog(stall_watchdog_options options, std::function<void(const stall&)> report);
   stall_watchdog(const stall_watchdog&) = delete;
@@ -379,13 +381,12 @@ inline void await_trees_on_signal::listen() {
 }
 
 inline std::string stall::text() const {
-  std::string out(function);
-  out.append(out.empty() ? "a coroutine" : " (").append(file);
-  if (line != 0) out += ':' + std::to_string(line);
-  out += function.empty() ? "" : ")";
+  std::string out(function.empty() ? std::string_view("a coroutine") : function);
   const std::string time = std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(lasted).count());
-  if (!is_over) return out += " has kept its loop for " + time + " ms and goes on\n";
-  out += " kept its loop for " + time + " ms";
+  out += is_over ? " kept its loop for " + time + " ms, " : " has kept its loop for " + time + " ms and goes on, ";
+  out += line != 0 ? "by what follows the co_await at " : "from its start in ";
+  out.append(file);
+  if (line != 0) out += ':' + std::to_string(line);
   if (!await_tree.empty()) out += "; then:" + await_tree;
   return out += '\n';
 }

@@ -70,7 +70,8 @@ struct lints_options {
 class lints {
  public:
   /// Reports to stderr. Throws std::invalid_argument for options that are not positive.
-  explicit lints(lints_options options = {});
+  explicit lints(lints_options options);
+  lints() : lints(lints_options()) {}
   lints(lints_options options, std::function<void(const lint&)> report);
   lints(const lints&) = delete;
   lints& operator=(const lints&) = delete;

@@ -72,7 +72,8 @@ class call_metrics {
   class call;
 
   /// Throws std::invalid_argument for options outside their range.
-  explicit call_metrics(call_metrics_options options = {});
+  explicit call_metrics(call_metrics_options options);
+  call_metrics() : call_metrics(call_metrics_options()) {}
   call_metrics(const call_metrics&) = delete;  // metrics are shared: pass them by reference
   call_metrics& operator=(const call_metrics&) = delete;
 

@@ -128,7 +128,8 @@ class priority_handle : public task_handle<T> {
 class priority_scheduler {
  public:
   /// Throws std::invalid_argument for no slots and for a negative ageing.
-  explicit priority_scheduler(priority_scheduler_options options = {});
+  explicit priority_scheduler(priority_scheduler_options options);
+  priority_scheduler() : priority_scheduler(priority_scheduler_options()) {}
   ~priority_scheduler();
   priority_scheduler(const priority_scheduler&) = delete;
   priority_scheduler& operator=(const priority_scheduler&) = delete;

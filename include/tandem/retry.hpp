@@ -56,7 +56,8 @@ struct backoff_options {
 class backoff {
  public:
   /// Throws std::invalid_argument for options outside their range.
-  explicit backoff(backoff_options options = {});
+  explicit backoff(backoff_options options);
+  backoff() : backoff(backoff_options()) {}
   clock::duration next() noexcept;
   /// As new.
   void reset() noexcept { last_ = clock::duration(-1); }
@@ -81,7 +82,8 @@ struct retry_budget_options {
 class retry_budget {
  public:
   /// Throws std::invalid_argument for options outside their range.
-  explicit retry_budget(retry_budget_options options = {});
+  explicit retry_budget(retry_budget_options options);
+  retry_budget() : retry_budget(retry_budget_options()) {}
   retry_budget(const retry_budget&) = delete;  // a budget is shared: pass its address
   retry_budget& operator=(const retry_budget&) = delete;
 

@@ -57,7 +57,8 @@ class trace_recorder;
 /// children that are awaited. Allocates as a vector does.
 class timeline {
  public:
-  explicit timeline(timeline_options options = {});
+  explicit timeline(timeline_options options);
+  timeline() : timeline(timeline_options()) {}
   timeline(const timeline&) = delete;
   timeline& operator=(const timeline&) = delete;
   ~timeline();

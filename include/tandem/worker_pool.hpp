@@ -68,7 +68,8 @@ struct worker_pool_stats {
 class worker_pool {
  public:
   /// Throws std::invalid_argument for no workers.
-  explicit worker_pool(worker_pool_options options = {});
+  explicit worker_pool(worker_pool_options options);
+  worker_pool() : worker_pool(worker_pool_options()) {}
   ~worker_pool();
   worker_pool(const worker_pool&) = delete;
   worker_pool& operator=(const worker_pool&) = delete;
