@@ -93,6 +93,7 @@ int main(int argc, char** argv) {
   add_pool_items();
   add_cache_items();
   add_limit_items();
+  add_observed_items();
   add_thread_items();
   return items::run_chosen(argc, argv);
 }

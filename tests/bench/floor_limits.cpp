@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace {
 
@@ -55,6 +56,22 @@ bare::task<> limited_call(items::state& s) {
   s.SetItemsProcessed(s.iterations() * n);
 }
 
+bare::task<int> yields(int i) {
+  co_await bare::yield();
+  co_return i;
+}
+bare::task<> all_yield(items::state& s) {
+  constexpr int n = 1000;
+  for (auto _ : s) {
+    std::vector<bare::task<int>> children;
+    children.reserve(n);
+    for (int i = 0; i != n; ++i) children.push_back(yields(i));
+    const std::vector<int> values = co_await bare::gather(std::move(children));
+    benchmark::DoNotOptimize(values.back());
+  }
+  s.SetItemsProcessed(s.iterations() * n);
+}
+
 template <auto Item>
 void run(items::state& s) {
   bare::run(Item(s));
@@ -66,4 +83,10 @@ void add_limit_items() {
   items::add("rate_limiter", run<rate_limiter>);
   for (const char* item : {"limited_call", "retried_call", "broken_call", "guarded_call", "policy_call"})
     items::add(item, run<limited_call>);
+}
+
+void add_observed_items() {
+  for (const char* item : {"observed_by_nobody", "observed_by_watchdog", "observed_by_timeline", "observed_by_lints"})
+    items::add(item, run<all_yield>);
+  items::add("measured_call", run<limited_call>);
 }

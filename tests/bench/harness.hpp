@@ -61,3 +61,5 @@ void add_pool_items();
 /// Hits of a cache: those of tandem_caches.cpp or floor_caches.cpp.
 void add_cache_items();
 void add_limit_items();
+/// What it costs to look at a loop, and to measure a call: those of tandem_observed.cpp, or of floor_limits.cpp.
+void add_observed_items();

@@ -64,6 +64,11 @@ ITEMS = [
     Item("broken_call", "call through a circuit_breaker", "ns", note="bucket"),
     Item("guarded_call", "call that an error_manager guards", "ns", note="bucket"),
     Item("policy_call", "call through retry, breaker, limiter and controller in a policy", "ns", note="bucket"),
+    Item("observed_by_nobody", "child that yields once, of 1,000, nobody looks", "ns", note="observed"),
+    Item("observed_by_watchdog", "the same, a stall_watchdog looks", "ns", note="observed"),
+    Item("observed_by_timeline", "the same, a timeline records", "ns", note="observed"),
+    Item("observed_by_lints", "the same, lints look", "ns", note="observed"),
+    Item("measured_call", "call that call_metrics measure", "ns", note="bucket"),
     Item("across_threads", "100,000 children to another thread's loop, a child", "ns", ratio=3.0, note="threads"),
     Item("across_threads_batched", "the same, 1,000 at a time", "ns", ratio=3.0, note="threads"),
     Item("sleeps/100000", "100,000 sleeps of 10 ms, all", "ms", ratio=1.3),
@@ -82,6 +87,7 @@ NOTES = {
     "threads": "Children that end at once, made here and run there. Each is sent by itself, `on(context, child())`, "
                "and its end comes back by itself; or 1,000 go together, in a task that gathers them, and so do their "
                "ends.",
+    "observed": "The floor is the child, at which nobody can look.",
     "bucket": "The floor is a bucket that is looked at, and a task that is counted and timed.",
     "cache": "One of 1,000 entries, in no order. The floor finds it in a flat table and moves it to the front of a list, "
              "and knows neither times nor numbers.",
@@ -410,6 +416,8 @@ COUNTED = [
     ("broken_call", 5, 1_000),
     ("guarded_call", 5, 1_000),
     ("policy_call", 5, 1_000),
+    ("observed_by_nobody", 5, 10_000),
+    ("measured_call", 5, 1_000),
     ("due_timer", 2, 1_000),
     ("echo", 2, 1_000),
 ]
