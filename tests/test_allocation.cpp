@@ -79,7 +79,7 @@ TEST_CASE("an Asio timer awaited with use_task allocates nothing of ours") {
   CHECK(tandem::run(main()) == 0);
 }
 
-TEST_CASE("measuring a task allocates nothing beside the task, nor do a window that slides, its statistics or memory_usage") {
+TEST_CASE("measuring a task allocates nothing beside the task, nor do windows that slide, statistics, process_memory") {
   tandem::call_metrics metrics({.window = 100us, .parts = 5});
   const auto nap = []() -> task<> { co_await tandem::sleep_for(1us); };
   auto main = [&]() -> task<long> {

@@ -82,7 +82,7 @@ class call_metrics {
   call start();
 
   std::uint64_t in_flight() const noexcept;
-  /// As of now, by the clock of whoever asks: ask where the calls are made. O(parts), about 5 us with ten.
+  /// As of now, by the clock of whoever asks: ask where the calls are made. O(parts), about 10 us with ten.
   call_metrics_stats stats() const noexcept;
   /// Of all calls that succeeded or failed since the beginning: to be merged with that of another loop.
   const histogram& latency() const noexcept;
@@ -320,7 +320,7 @@ class metered_awaiter {
 
  private:
   call_metrics* metrics_;
-  call_metrics::call call_;  // before the child, so that a stopped call ends after its last frame
+  call_metrics::call call_;
   task_awaiter<T> awaits_;
 };
 
