@@ -1,7 +1,7 @@
 // tandem/trace.hpp: a record of what coroutines did when, and charts of it: timeline. Included by itself: tandem.hpp
 // leaves it out, because it would take a tenth longer to compile.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/random.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/random.hpp, detail/terminal.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -12,6 +12,7 @@
 #include "detail/frame.hpp"
 #include "detail/loop.hpp"
 #include "detail/loop_watcher.hpp"
+#include "detail/terminal.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -305,17 +306,6 @@ inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all) {
   return charts;
 }
 
-/// The columns that a character of UTF-8 takes on a terminal, by its first byte: two for most of three bytes and more,
-/// which are of East Asia, none for the bytes that follow.
-inline std::size_t columns_of(char first) noexcept {
-  const auto byte = static_cast<unsigned char>(first);
-  return byte < 0x80 ? 1 : byte < 0xc0 ? 0 : byte < 0xe3 ? 1 : 2;
-}
-inline std::size_t columns_of(std::string_view s) noexcept {
-  std::size_t n = 0;
-  for (const char c : s) n += columns_of(c);
-  return n;
-}
 /// "    buy", padded to that many columns; what distinguishes names that are too long is their end.
 inline std::string indented(const trace_chart::row& r, std::size_t columns) {
   std::string out(std::min(2 * r.depth, columns / 2), ' ');
