@@ -7,13 +7,18 @@
 #include <tandem/threads.hpp>
 #include <tandem/wait.hpp>
 
+#include "kit/json.hpp"
 #include "kit/kit.hpp"
 
 #include TANDEM_ASIO_HEADER(detached.hpp)
 #include TANDEM_ASIO_HEADER(thread_pool.hpp)
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <locale>
+#include <map>
 #include <memory>
 #include <new>
 #include <optional>
@@ -116,6 +121,11 @@ static task<> name_in_chinese(tandem::task_group& group) {
   group.spawn(stock(), {.name = "ferry\nboat"});
   co_await group.spawn(stock(), {.name = "一个很长很长的名字，放不下，所以开头没有了"});
 }
+static task<> name_badly(tandem::task_group& group) {
+  group.spawn(stock(), {.name = "a \"quote\", a \\, \x7f, \xff\xc3 and \xed\xa0\x80"});
+  co_await group.spawn(stock(), {.name = "汽车 \xf0\x9f\x9a\x97"});
+}
+static task<> named_badly() { co_await tandem::with_task_group(name_badly); }
 static task<> named_in_chinese() { co_await tandem::with_task_group(name_in_chinese); }
 
 static task<> look(const timeline& t, std::string& chart) {
@@ -177,6 +187,66 @@ std::size_t count(std::string_view text, std::string_view what) {
   return n;
 }
 bool contains(std::string_view text, std::string_view what) { return count(text, what) != 0; }
+
+/// Nanoseconds, of microseconds as they are written: by digits, so that nothing is rounded.
+std::int64_t ns_of(const kit::json& microseconds) {
+  const std::string& s = microseconds.text;
+  const std::size_t point = std::min(s.find('.'), s.size());
+  std::string fraction = s.substr(std::min(point + 1, s.size()));
+  REQUIRE(fraction.size() <= 3);
+  fraction.resize(3, '0');
+  return std::stoll(s.substr(0, point)) * 1000 + std::stoll(fraction);
+}
+
+/// The threads of a trace, by their names. Everything that viewers ask of a trace is checked on the way.
+struct traced_thread {
+  struct event {
+    std::string name, phase, what, parent, category;
+    std::int64_t from, to;
+    bool is_open;
+  };
+  std::string name, process;
+  std::vector<event> events;
+
+  bool has(std::string_view event_name, std::string_view phase, std::int64_t from, std::int64_t to) const {
+    return std::any_of(events.begin(), events.end(), [&](const event& e) {
+      return e.name == event_name && e.phase == phase && e.from == from && e.to == to;
+    });
+  }
+};
+std::vector<traced_thread> threads_of(const timeline& t) {
+  const kit::json trace = kit::json_reader::read(t.chrome_trace());
+  CHECK(trace["displayTimeUnit"].text == "ms");
+  std::map<std::string, std::string> processes, names;
+  std::map<std::string, std::size_t> numbers;
+  std::vector<traced_thread> out;
+  for (const kit::json& e : trace["traceEvents"].items) {
+    const std::string pid = e["pid"].text, tid = e["tid"].text, phase = e["ph"].text, name = e["name"].text;
+    CHECK(e["pid"].kind == kit::json::number);
+    CHECK(e["tid"].kind == kit::json::number);
+    CHECK(pid != "0");
+    if (phase == "M") {
+      if (name == "process_name") processes[pid] = e["args"]["name"].text;
+      if (name != "thread_name") continue;
+      CHECK(numbers.emplace(tid, out.size()).second);  // unique in the file
+      out.push_back({e["args"]["name"].text, processes.at(pid), {}});
+      continue;
+    }
+    auto& events = out.at(numbers.at(tid)).events;
+    const std::int64_t from = ns_of(e["ts"]), to = phase == "X" ? from + ns_of(e["dur"]) : from;
+    if (events.empty() ? from < 0 : from < events.back().to) FAIL_CHECK("spans overlap: " + t.chrome_trace());
+    if (phase != "X") CHECK(e["s"].text == "t");
+    const auto& args = e["args"].members;
+    events.push_back({name, phase, args.at("what").text, args.count("parent") ? args.at("parent").text : "",
+                      e["cat"].text, from, to, args.count("ended") != 0});
+  }
+  for (const auto& [pid, process] : processes) CHECK(numbers.count(pid) == 0);
+  for (const traced_thread& thread : out) {
+    CHECK(!thread.name.empty());
+    CHECK(thread.events.at(0).name == "starts");
+  }
+  return out;
+}
 
 /// "" if every element is closed, in order, and every & begins an entity; otherwise what is wrong.
 std::string defect_of_xml(std::string_view s) {
@@ -417,7 +487,7 @@ TEST_CASE("the same run gives the same chart, shuffled or not") {
     const auto draw = [&] {
       timeline t;
       simulate(shop::ask_all(), {.seed = seed});
-      return t.gantt() + t.svg();
+      return t.gantt() + t.svg() + t.chrome_trace();
     };
     CHECK(draw() == draw());
   }
@@ -428,6 +498,7 @@ TEST_CASE("a chain of 100,000 coroutines is recorded and drawn") {
   simulate(shop::chain_of_coroutines_with_a_name_that_is_too_long(99'999));
   const std::string chart = t.gantt();
   CHECK(count(chart, "\n") == 100'004);
+  CHECK(count(t.chrome_trace(), "\"thread_name\"") == 100'000);
   CHECK(!contains(chart, "Recording ended early"));
 }
 
@@ -449,12 +520,132 @@ TEST_CASE("names are escaped in an SVG document") {
   CHECK(tandem::detail::xml_text("a < b && c > d") == "a &lt; b &amp;&amp; c &gt; d");
 }
 
+TEST_CASE("a Chrome trace has a thread for each coroutine, with what it did when, exactly") {
+  timeline t;
+  simulate(shop::ask_briefly());
+  const auto threads = threads_of(t);
+  REQUIRE(threads.size() == 5);
+  CHECK(threads[0].name == "shop::ask_briefly");
+  CHECK(threads[0].process == "simulation 1");
+  CHECK(threads[0].events.size() == 3);
+  CHECK(threads[0].has("timeout", "X", 0, 1'500'000));
+  CHECK(threads[0].has("ends", "i", 1'500'000, 1'500'000));
+  CHECK(threads[0].events[1].category == "children");
+  CHECK(threads[0].events[1].parent == "");
+  CHECK(threads[3].name == "shop::stock");
+  CHECK(threads[3].has("starts", "i", 0, 0));
+  CHECK(threads[3].has("sleep", "X", 0, 1'500'000));
+  CHECK(threads[3].has("stopped", "i", 1'500'000, 1'500'000));
+  CHECK(threads[3].events[1].what == "waits for sleep");
+  CHECK(threads[3].events[1].parent == "shop::ask_all");
+  CHECK(threads[3].events[1].category == "sleeps");
+}
+
+TEST_CASE("times in a Chrome trace are exact to the nanosecond, after years too") {
+  const auto sleeps_for = [](tandem::clock::duration d) {
+    timeline t;
+    simulate(shop::sleep(d));
+    return threads_of(t).at(0).has("sleep", "X", 0, d.count());
+  };
+  CHECK(sleeps_for(1ns));
+  CHECK(sleeps_for(1001ns));
+  CHECK(sleeps_for(24h * 365 * 20 + 999'999'987ns));
+  timeline t;
+  simulate(shop::sleep(1'000'010ns));
+  CHECK(contains(t.chrome_trace(), "\"ts\":0,\"dur\":1000.01,"));
+}
+
+TEST_CASE("what has not ended is closed in a Chrome trace, and marked") {
+  timeline t;
+  std::vector<traced_thread> threads;
+  auto look = [&]() -> task<> {
+    co_await shop::stock();
+    threads = threads_of(t);
+    co_await shop::stock();
+  };
+  simulate(look());
+  REQUIRE(threads.size() == 2);
+  CHECK(threads[0].events.back().name == "not ended");
+  CHECK(threads[0].events.back().from == 50'000'000);
+  CHECK(threads[0].events.at(2).is_open);
+  CHECK(threads[1].events.back().name == "ends");
+  for (const auto& e : threads[1].events) CHECK(!e.is_open);
+}
+
+TEST_CASE("each simulation is a process of a Chrome trace, and real_time another, each from 0 on") {
+  timeline t;
+  simulate(shop::stock());
+  simulate(shop::price(), {.start = kit::at(24h)});
+  tandem::run(shop::work());
+  const auto threads = threads_of(t);
+  REQUIRE(threads.size() == 3);
+  CHECK(threads[0].process == "simulation 1");
+  CHECK(threads[1].process == "simulation 2");
+  CHECK(threads[2].process == "real time");
+  CHECK(threads[1].has("sleep", "X", 0, 150'000'000));
+  CHECK(threads[2].events.at(0).from == 0);
+  CHECK(threads[2].events.at(1).name == "runs");
+  CHECK(threads[2].events.at(1).to - threads[2].events.at(1).from >= 20'000'000);
+}
+
+TEST_CASE("names in a Chrome trace and in an SVG document may be anything") {
+  timeline t;
+  simulate(shop::named_badly());
+  std::vector<std::string> names;
+  for (const auto& thread : threads_of(t)) names.push_back(thread.name);
+  REQUIRE(names.size() == 4);
+  CHECK(names[2] == "shop::stock 'a \"quote\", a \\, \x7f, \ufffd\ufffd and \ufffd\ufffd\ufffd'");
+  CHECK(names[3] == "shop::stock '汽车 \xf0\x9f\x9a\x97'");
+  CHECK(contains(t.chrome_trace(), "\\u007f"));
+  CHECK(defect_of_xml(t.svg()) == "");
+  CHECK(contains(t.svg(), "\ufffd\ufffd and \ufffd\ufffd\ufffd'"));
+}
+
+TEST_CASE("text for JSON is valid UTF-8 without control characters, whatever it was") {
+  using tandem::detail::json_text;
+  CHECK(json_text("") == "\"\"");
+  CHECK(json_text("a\n\t\x01z") == "\"a\\u000a\\u0009\\u0001z\"");
+  CHECK(json_text(std::string_view("\0", 1)) == "\"\\u0000\"");
+  CHECK(json_text("\xe6\xb1\xbd \xc2\x80 \xf4\x8f\xbf\xbf") == "\"\xe6\xb1\xbd \xc2\x80 \xf4\x8f\xbf\xbf\"");
+  const std::string_view wrong[] = {"\xc0\xaf",          // in more bytes than it needs
+                                    "\xe0\x9f\xbf",      // the same
+                                    "\xf0\x8f\xbf\xbf",  // the same
+                                    "\xed\xb0\x80",      // half of a pair
+                                    "\xf4\x90\x80\x80",  // too large
+                                    "\xf5\x80\x80\x80",  // the same
+                                    "\xe6\xb1",          // ends early
+                                    "\x80"};
+  for (const std::string_view s : wrong) {
+    std::string expected = "\"";
+    for (std::size_t i = 0; i != s.size(); ++i) expected += "\ufffd";
+    CHECK(json_text(s) == expected + '"');
+  }
+  CHECK(json_text("\xe6\xb1z") == "\"\ufffd\ufffdz\"");
+}
+
+TEST_CASE("a Chrome trace does not depend on the locale") {
+  struct grouping : std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  timeline t;
+  simulate(shop::sleep(1'234'567'890'123ns));
+  const std::string before = t.chrome_trace();
+  const std::locale classic = std::locale::global(std::locale(std::locale::classic(), new grouping));
+  const std::string after = t.chrome_trace();
+  std::locale::global(classic);
+  CHECK(before == after);
+  CHECK(contains(before, "1234567890.123"));
+}
+
 TEST_CASE("a timeline that heard of nothing says so") {
   timeline t;
   CHECK(t.gantt() == "No coroutine has waited.\n");
   simulate(shop::immediate());
   CHECK(t.gantt() == "No coroutine has waited.\n");
   CHECK(defect_of_xml(t.svg()) == "");
+  CHECK(threads_of(t).empty());
 }
 
 TEST_CASE("without a timeline nothing is recorded, nor of loops that were made before it or on other threads") {
@@ -481,6 +672,8 @@ shop::sleep_often ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~>
 Recording ended early: no more spans than timeline_options::most_spans are kept.
 )");
   CHECK(contains(t.svg(), "Recording ended early"));
+  CHECK(contains(t.chrome_trace(), "simulation 1 (recording ended early: no more spans than"));
+  CHECK(threads_of(t).at(0).events.back().name == "not ended");
 
   timeline few({.most_spans = 3});
   simulate(shop::ask_all());
@@ -490,6 +683,8 @@ Recording ended early: no more spans than timeline_options::most_spans are kept.
   simulate(shop::ask_all());
   CHECK(contains(none.gantt(), "Recording ended early"));
   CHECK(defect_of_xml(none.svg()) == "");
+  CHECK(contains(none.chrome_trace(), "recording ended early"));
+  CHECK(threads_of(none).empty());
 }
 
 TEST_CASE("when memory runs out recording ends, and the coroutine does not notice") {
@@ -575,6 +770,7 @@ TEST_CASE("real_loops of one timeline that run on several threads are in one cha
   CHECK(count(chart, "\nshop::stock") == 2);
   CHECK(count(chart, "\n  shop::stock") == 1);
   CHECK(defect_of_xml(t.svg()) == "");
+  CHECK(threads_of(t).size() == 6);
 }
 
 TEST_CASE("real_time is recorded, running too") {

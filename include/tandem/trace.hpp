@@ -1,7 +1,7 @@
 // tandem/trace.hpp: a record of what coroutines did when, and charts of it: timeline. Included by itself: tandem.hpp
 // leaves it out, because it would take a tenth longer to compile.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/random.hpp, detail/terminal.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/json.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/random.hpp, detail/terminal.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -10,6 +10,7 @@
 
 #include "detail/await_tree.hpp"
 #include "detail/frame.hpp"
+#include "detail/json.hpp"
 #include "detail/loop.hpp"
 #include "detail/loop_watcher.hpp"
 #include "detail/terminal.hpp"
@@ -74,6 +75,13 @@ class timeline {
   /// The same as an SVG document that needs no other file and is readable on light and dark pages. Names, what was
   /// waited for, and exact times are in the titles of its elements.
   std::string svg() const;
+
+  /// The same for ui.perfetto.dev and chrome://tracing, in the Trace Event Format: a JSON object in UTF-8.
+  ///
+  /// A chart is a process, a coroutine a thread of it, with its spans one after the other: they never overlap. Times
+  /// are microseconds since the first start in the chart, exact to the nanosecond. Linear in what was recorded, and in
+  /// the names, which are repeated.
+  std::string chrome_trace() const;
 
  private:
   detail::trace_recorder* recorder_;
@@ -392,21 +400,22 @@ inline std::string draw_text(trace_record record, std::size_t width, glyphs with
 
 inline std::string xml_text(std::string_view s) {
   std::string out;
-  for (const char c : s) {
-    if (c == '&' || c == '<' || c == '>')
-      out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : "&gt;";
+  for_each_character(s, [&](std::string_view c) {
+    if (c == "&" || c == "<" || c == ">")
+      out += c == "&" ? "&amp;" : c == "<" ? "&lt;" : "&gt;";
     else
       out += c;
-  }
+  });
   return out;
 }
-/// Exactly, so that a reader can calculate with it: "200 ms", "0.000001 ms".
-inline std::string exact_ms(clock::duration d) {
-  std::string digits = std::to_string(d.count() % 1'000'000);
-  digits.insert(0, 6 - digits.size(), '0');
+/// Exactly, so that a reader can calculate with it: 1,200,500 ns are "1.2005" of a `unit` of 1,000,000 ns.
+inline std::string exact(clock::duration d, std::int64_t unit) {
+  std::string digits = std::to_string(unit + d.count() % unit);
+  digits[0] = '.';
   digits.erase(digits.find_last_not_of('0') + 1);
-  return std::to_string(d.count() / 1'000'000) + (digits.empty() ? "" : "." + digits) + " ms";
+  return std::to_string(d.count() / unit) + (digits.size() == 1 ? "" : digits);
 }
+inline std::string exact_ms(clock::duration d) { return exact(d, 1'000'000) + " ms"; }
 
 /// In tenths of a pixel.
 inline std::string draw_svg(trace_record record) {
@@ -487,6 +496,59 @@ inline std::string draw_svg(trace_record record) {
   return out.str();
 }
 
+/// Viewers order threads by their number where they know no sort index, take a thread that has a process's number for
+/// its main one, and some know a thread by its number alone: so these are in order, and unique in the file.
+inline std::string draw_chrome_trace(trace_record record) {
+  const std::vector<trace_chart> charts = charts_of(std::move(record.coroutines));
+  const std::string early = record.ended_early ? std::string("recording ended early: ") + record.ended_early : "";
+  std::string out = "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"tandem\":" + json_text(early) + "},\"traceEvents\":[";
+  std::size_t process = 0, thread = charts.size(), simulations = 0;
+  const auto event = [&](std::string_view name, std::string_view members, std::string_view args) {
+    out.append(out.back() == '[' ? "\n" : ",\n").append("{\"name\":").append(json_text(name));
+    out.append(members).append(",\"pid\":").append(std::to_string(process));
+    out.append(",\"tid\":").append(std::to_string(thread)).append(",\"args\":{").append(args).append("}}");
+  };
+  const auto describe = [&](std::string_view name, std::string_view key, std::string_view value) {
+    event(name, ",\"ph\":\"M\"", json_text(key).append(":").append(value));
+  };
+  std::vector<std::string> above;  // the names on the way down to a row
+  for (const trace_chart& chart : charts) {
+    ++process;
+    std::size_t order = 0;
+    for (const trace_chart::row& row : chart.rows) {
+      const traced_coroutine& c = row.coroutine;
+      ++thread;
+      if (order == 0) {
+        const std::string name = c.axis == 0 ? "real time" : "simulation " + std::to_string(++simulations);
+        describe("process_name", "name", json_text(early.empty() ? name : name + " (" + early + ")"));
+        describe("process_sort_index", "sort_index", std::to_string(process));
+      }
+      describe("thread_name", "name", json_text(row.name));
+      describe("thread_sort_index", "sort_index", std::to_string(++order));
+
+      above.resize(row.depth);
+      const std::string parent = above.empty() ? "" : ",\"parent\":" + above.back();
+      above.push_back(json_text(row.name));
+      const auto at = [&](clock::time_point t) { return ",\"ts\":" + exact(t - chart.start, 1'000); };
+      const auto instant = [&](std::string_view name, clock::time_point t) {
+        event(name, ",\"cat\":\"life\",\"ph\":\"i\",\"s\":\"t\"" + at(t), "\"what\":" + json_text(name) + parent);
+      };
+      instant("starts", c.start);
+      for (const traced_span& s : c.spans) {
+        const std::string what = s.what ? std::string("waits for ") + s.what : "runs";
+        const bool is_open = &s == &c.spans.back() && c.state == traced_coroutine::goes_on;
+        event(s.what ? s.what : "runs",
+              std::string(",\"cat\":\"").append(trace_styles[static_cast<std::size_t>(s.kind)].name) +
+                  "\",\"ph\":\"X\"" + at(s.begin) + ",\"dur\":" + exact(s.end - s.begin, 1'000),
+              "\"what\":" + json_text(what) + parent + (is_open ? ",\"ended\":false" : ""));
+      }
+      instant(c.state == traced_coroutine::ended ? "ends" : trace_styles[trace_style_of_end[c.state]].meaning,
+              c.now.end);
+    }
+  }
+  return out += "\n]}\n";
+}
+
 }  // namespace detail
 
 inline timeline::timeline(timeline_options options) : recorder_(new detail::trace_recorder(options.most_spans)) {
@@ -497,5 +559,6 @@ inline std::string timeline::gantt(std::size_t width, glyphs with) const {
   return detail::draw_text(recorder_->record(), width, with);
 }
 inline std::string timeline::svg() const { return detail::draw_svg(recorder_->record()); }
+inline std::string timeline::chrome_trace() const { return detail::draw_chrome_trace(recorder_->record()); }
 
 }  // namespace tandem::inline TANDEM_CONFIG
