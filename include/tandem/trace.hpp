@@ -58,6 +58,8 @@ class trace_recorder;
 /// Each wait costs two locks of a mutex, two readings of the clock and two look-ups: amortised O(1), and linear in the
 /// children that are awaited. Allocates as a vector does.
 class timeline {
+  friend class live_timeline;
+
  public:
   explicit timeline(timeline_options options);
   timeline() : timeline(timeline_options()) {}
@@ -278,8 +280,10 @@ inline std::string label_of(const traced_coroutine& c) {
   return out += '\'';
 }
 
-/// Puts each coroutine below its parent, and tandem's own out of sight.
-inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all) {
+/// Puts each coroutine below its parent, and tandem's own out of sight. A chart of real time in which something goes on
+/// ends `now`, or later.
+inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all,
+                                          clock::time_point now = clock::time_point::min()) {
   const std::size_t n = static_cast<std::uint32_t>(all.size());  // g++ 12 fears that n + 1 overflows
   std::vector<std::string> names(n);
   std::vector<std::size_t> above(n), below(n + 1, n), next(n, n);  // above: 0 for none, else 1 + number; others: n
@@ -303,6 +307,7 @@ inline std::vector<trace_chart> charts_of(std::vector<traced_coroutine> all) {
     trace_chart& chart = number == charts.size() ? charts.emplace_back() : charts[number];
     chart.start = std::min(chart.start, all[i].start);
     chart.end = std::max(chart.end, all[i].now.end);
+    if (all[i].axis == 0 && all[i].state == traced_coroutine::goes_on) chart.end = std::max(chart.end, now);
     chart.rows.push_back({std::move(names[i]), depth, std::move(all[i])});
   }
   for (trace_chart& chart : charts)
@@ -345,13 +350,18 @@ inline constexpr trace_style trace_styles[] = {{"#", "\u2588", "runs", "runs", 1
                                                {"x", "\u00d7", "stopped", "stopped", 0},
                                                {">", ">", "not ended", "goes-on", 0}};
 inline constexpr std::size_t trace_style_of_end[] = {5, 0, 4};  // by the state of the coroutine
+inline constexpr std::string_view trace_colours[] = {"\x1b[32m", "\x1b[34m", "", "\x1b[33m", "\x1b[31m", ""};
 
-inline std::string draw_text(trace_record record, std::size_t width, glyphs with) {
-  const std::vector<trace_chart> charts = charts_of(std::move(record.coroutines));
+inline std::string draw_text(trace_record record, std::size_t width, glyphs with, bool colours = false,
+                             clock::time_point now = clock::time_point::min()) {
+  const std::vector<trace_chart> charts = charts_of(std::move(record.coroutines), now);
   width = std::clamp<std::size_t>(width, 40, 10'000);
   const std::size_t names = columns_for_names(charts, width * 2 / 5) + 1, columns = width - names;
   const auto glyph = [&](std::size_t i) {
     return with == glyphs::ascii ? trace_styles[i].ascii : trace_styles[i].block;
+  };
+  const auto colour = [&](std::size_t i) {
+    return colours && i < std::size(trace_colours) ? trace_colours[i] : std::string_view();
   };
   std::string out;
   const auto add_line = [&](std::string line) {
@@ -381,10 +391,16 @@ inline std::string draw_text(trace_record record, std::size_t width, glyphs with
       if (cells[last] == nothing && !c.spans.empty()) cells[last] = static_cast<std::size_t>(c.spans.back().kind);
       if (cells[last] == nothing || c.state != traced_coroutine::ended) cells[last] = trace_style_of_end[c.state];
       std::string line = indented(row, names - 1) + ' ';
+      std::string_view colour_now;
       for (const std::size_t i : cells) {
         if (i != nothing) used[i] = true;
+        if (const std::string_view next = colour(i); next != colour_now) {
+          line += next.empty() ? "\x1b[m" : next;
+          colour_now = next;
+        }
         line += i == nothing ? " " : glyph(i);
       }
+      if (!colour_now.empty()) line += "\x1b[m";
       add_line(line);
     }
   }
@@ -392,7 +408,11 @@ inline std::string draw_text(trace_record record, std::size_t width, glyphs with
   std::string legend;
   for (std::size_t i = 0; i != nothing; ++i)
     if (used[i])
-      legend.append(legend.empty() ? "\n" : "   ").append(glyph(i)).append(" ").append(trace_styles[i].meaning);
+      legend.append(legend.empty() ? "\n" : "   ")
+          .append(colour(i))
+          .append(glyph(i))
+          .append(colour(i).empty() ? " " : "\x1b[m ")
+          .append(trace_styles[i].meaning);
   if (!legend.empty()) add_line(legend);
   if (record.ended_early) add_line(std::string("Recording ended early: ") + record.ended_early + '.');
   return out;

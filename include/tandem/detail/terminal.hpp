@@ -63,6 +63,16 @@ struct terminal {
     return t;
   }
 
+  /// How many lines the window of std::cout, std::cerr or std::clog has now; 24 if that is not known. A call of the
+  /// system.
+  static std::size_t height([[maybe_unused]] const std::ostream& out) noexcept {
+    std::size_t lines = 0;
+#if defined(TANDEM_HAS_TERMINALS) && defined(TIOCGWINSZ)
+    ::winsize size{};
+    if (::ioctl(&out == &std::cout ? 1 : 2, TIOCGWINSZ, &size) == 0) lines = size.ws_row;
+#endif
+    return lines != 0 ? lines : 24;
+  }
   /// The window may have another size by now. A call of the system.
   void update_width() noexcept {
     if (const std::size_t now = window == -1 ? 0 : window_width(window); now != 0) width = now;
