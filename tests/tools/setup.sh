@@ -1,7 +1,8 @@
 # Sourced by examples/run and tests/run: finds what they need and installs what is missing.
 #
 #   need THING...   makes sure that each of compiler, cmake, builder, asio, boost, catch2 ... is there, or ends with a sentence
-#   try_need THING  the same for what one can do without (clang, pkg-config): false, and $reason, where it can't be had
+#   try_need THING  the same for what one can do without (clang, pkg-config, chromium): false, and $reason, where it can't
+#                   be had
 #
 # Debian and Ubuntu: with apt-get, as root or by sudo without a password. Nothing that is installed is ever removed or
 # replaced. Without these rights, or beside a Boost that is too old, header packages are unpacked into .deps/ of the
@@ -57,6 +58,16 @@ END
   return 1
 }
 
+# The browser is $CHROMIUM, or the first of its names that runs; as $browser.
+find_browser() {
+  local sandbox=()
+  [ "$(id -u)" != 0 ] || sandbox=(--no-sandbox)
+  for browser in ${CHROMIUM:-chromium chromium-browser google-chrome}; do
+    ! "$browser" ${sandbox[@]+"${sandbox[@]}"} --version || return 0
+  done
+  return 1
+}
+
 has() {
   case $1 in
     compiler) find_compiler ;;
@@ -66,6 +77,7 @@ has() {
     boost) find_header boost/pfr.hpp && version_at_least boost/version.hpp BOOST_VERSION 108100 ;;
     catch2) find_header catch2/catch_all.hpp || find_header catch2/catch.hpp ;;
     clang) echo 'int main() {}' | clang++-19 -fsanitize=address -x c++ - -o /dev/null ;;
+    chromium) find_browser ;;
     pkg-config | python3 | valgrind) command -v "$1" ;;
     benchmark) find_header benchmark/benchmark.h ;;
   esac >/dev/null 2>&1
@@ -81,6 +93,7 @@ packages_by_system() {
     catch2) echo "Catch2 2.13 or later|catch2|catch-devel|catch2|catch2" ;;
     benchmark) echo "Google Benchmark|libbenchmark-dev|google-benchmark-devel|benchmark|google-benchmark" ;;
     python3) echo "Python 3|python3|python3|python|python3" ;;
+    chromium) echo "Chromium|(a snap; set CHROMIUM to a browser of that kind)|chromium|chromium|chromium" ;;
     valgrind) echo "Valgrind|valgrind|valgrind|valgrind|(not on macOS)" ;;
   esac
 }
@@ -160,7 +173,7 @@ boost_must_stay_apart() {
 apt_get_things() {
   local thing packages tools=() installed=() unpacked=()
   for thing; do
-    case $thing in compiler | cmake | builder | clang | pkg-config | benchmark | python3 | valgrind) tools+=("$thing") ;; esac
+    case $thing in compiler | cmake | builder | clang | chromium | pkg-config | benchmark | python3 | valgrind) tools+=("$thing") ;; esac
   done
   if ! may_install && [ ${#tools[@]} != 0 ]; then
     packages=($(debian_packages "${tools[@]}"))
