@@ -384,6 +384,25 @@ TEST_CASE("on a real_terminal NO_COLOR and a locale without UTF-8 are respected,
   CHECK(s.text() == expected);  // all of it, at the end
 }
 
+TEST_CASE(
+    "on a real_terminal what goes on is drawn up to now, though nothing happens; what was drawn is gone at the end") {
+  const variable term("TERM", "xterm"), columns("COLUMNS", nullptr), lc_all("LC_ALL", "C");
+  terminal window(10, 60);
+  std::string chart;
+  {
+    live_timeline t({.interval = 2ms});
+    tandem::run(shop::price());
+    chart = t.recorded().gantt(60);
+  }
+  const std::string sent = window.end();
+  CHECK(count(sent, "\x1b[?7l") >= 5);  // two things happen: it begins to wait, and it ends
+  screen s(10, 60);
+  s.send(sent);
+  lines expected{""};
+  append(expected, chart);
+  CHECK(s.text() == expected);
+}
+
 TEST_CASE("on a dumb real_terminal nothing is drawn again") {
   const variable term("TERM", "dumb"), columns("COLUMNS", nullptr);
   std::string chart, sent;
