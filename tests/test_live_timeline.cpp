@@ -197,7 +197,7 @@ class terminal {
 
 }  // namespace
 
-TEST_CASE("anywhere but on a terminal the chart is written once, at the end, as plain text") {
+TEST_CASE("anywhere but on a terminal the chart is written once, when real_time has gone by, as plain text") {
   std::ostringstream out;
   std::string chart;
   {
