@@ -518,6 +518,7 @@ TEST_CASE("names are escaped in an SVG document") {
   CHECK(defect_of_xml(svg) == "");
   CHECK(contains(svg, "shop::box&lt;"));
   CHECK(tandem::detail::xml_text("a < b && c > d") == "a &lt; b &amp;&amp; c &gt; d");
+  CHECK(tandem::detail::xml_text("a\x1b\xef\xbf\xbe\xef\xbf\xbf\xc3z") == "a\ufffd\ufffd\ufffd\ufffdz");
 }
 
 TEST_CASE("a Chrome trace has a thread for each coroutine, with what it did when, exactly") {

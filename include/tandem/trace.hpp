@@ -423,6 +423,8 @@ inline std::string xml_text(std::string_view s) {
   for_each_character(s, [&](std::string_view c) {
     if (c == "&" || c == "<" || c == ">")
       out += c == "&" ? "&amp;" : c == "<" ? "&lt;" : "&gt;";
+    else if (static_cast<unsigned char>(c[0]) < ' ' || c == "\xef\xbf\xbe" || c == "\xef\xbf\xbf")
+      out += "\xef\xbf\xbd";  // XML has no such characters, not even escaped
     else
       out += c;
   });

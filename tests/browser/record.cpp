@@ -32,7 +32,7 @@ task<> in_a_hurry() {
   co_await sleep_for(7ns);
 }
 task<> name_them(tandem::task_group& group) {
-  group.spawn(pause(), {.name = "汽车 \"<&>\" \\ \xff\xed\xa0\x80"});
+  group.spawn(pause(), {.name = "汽车 \"<&>\" \\ \xff\xed\xa0\x80 \xef\xbf\xbf"});
   group.spawn(sleep_for(20ms), {.name = "a name that is so long that it does not fit into the column of the names"});
   co_await pause();
 }
