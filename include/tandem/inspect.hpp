@@ -90,7 +90,7 @@ struct stall {
   std::uint_least32_t line = 0;  // of the co_await from which it went on; 0: it has not waited since it started
   clock::duration lasted{};      // so far, or in all
   bool is_over = false;
-  std::string await_tree{}; // when it was over: who waited meanwhile. Empty before, and if it ended the loop
+  std::string await_tree{};  // when it was over: who waited meanwhile. Empty before, and if it ended the loop
 
   /// "shop::buy has kept its loop for 104 ms and goes on, by what follows the co_await at shop.cpp:12"; the await tree
   /// below.
