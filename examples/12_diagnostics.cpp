@@ -73,10 +73,10 @@ task<> order_page(suppliers& of, int visit) {
 }
 
 void show(const suppliers& all) {
-  std::cout << "  asked   calls  good    p50    p95    max\n";
+  std::cout << "  request  calls   ok    p50    p95    max\n";
   for (const supplier* s : {&all.prices, &all.frames, &all.stock}) {
     const call_summary c = s->calls.stats().window;
-    std::cout << "  " << std::left << std::setw(7) << s->name << std::right << std::setw(6) << c.count << std::setw(5)
+    std::cout << "  " << std::left << std::setw(8) << s->name << std::right << std::setw(6) << c.count << std::setw(5)
               << c.success_ratio * 100 << '%';
     for (const clock::duration d : {c.latency.p50, c.latency.p95, c.latency.max})
       std::cout << std::setw(4) << (d + 500us) / 1ms << " ms";
@@ -142,13 +142,13 @@ int main() {
   suppliers again;
   const timeline chart;
   simulate(order_page(again, 10));
-  std::cout << chart.gantt(76);
+  std::cout << "One of the slow ones:\n" << chart.gantt(76);
 
   std::cout << "\nNobody is served for a while:\n";
   for (const stall& s : {longest_stall(evening(archive())), longest_stall(evening(archive_on_a_thread()))})
     if (s.function.empty())
-      std::cout << "  nobody keeps the loop any more\n";
+      std::cout << "  on a thread: nobody blocks the loop any more\n";
     else
-      std::cout << "  " << s.function << " keeps the loop, by what follows " << s.file << ':' << s.line << '\n';
+      std::cout << "  " << s.function << " blocks the loop; look at what follows " << s.file << ':' << s.line << '\n';
 }
 // [/main]

@@ -285,8 +285,8 @@ TEST_CASE("who waits for an event or a condition that nobody sets is named in th
     report = d.what();
   }
   CAPTURE(report);
-  CHECK(report.find("waits for event since 0 ms") != std::string::npos);
-  CHECK(report.find("waits for condition since 0 ms") != std::string::npos);
+  CHECK(report.find("waits for event for 0 ms") != std::string::npos);
+  CHECK(report.find("waits for condition for 0 ms") != std::string::npos);
 }
 
 // ---- condition

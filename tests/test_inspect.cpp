@@ -78,8 +78,8 @@ TEST_CASE("the await tree names each coroutine, its line, what it waits for, sin
   std::string text, as_json;
   simulate(shop::opens(text, as_json));
   INFO(text);
-  CHECK(contains(text, "shop::pay (test_inspect.cpp:" + std::to_string(shop::pay_locks + 1) + ") waits for sleep since 1500 ms"));
-  CHECK(contains(text, "shop::buy " + line(shop::buy_waits) + " waits for mutex since 1500 ms, held by shop::pay " +
+  CHECK(contains(text, "shop::pay (test_inspect.cpp:" + std::to_string(shop::pay_locks + 1) + ") waits for sleep for 1500 ms"));
+  CHECK(contains(text, "shop::buy " + line(shop::buy_waits) + " waits for mutex for 1500 ms, held by shop::pay " +
                            line(shop::pay_locks)));
   CHECK(contains(text, "shop::looks_around (test_inspect.cpp:"));
   CHECK(contains(text, ") runs"));
@@ -191,7 +191,7 @@ TEST_CASE("real_the trees of all loops are written from any thread, those that n
   std::size_t found = 0;
   for (std::size_t at = 0; (at = text.find("shop::waits_for (test_inspect.cpp:", at)) != text.npos; ++at) ++found;
   CHECK(found == 2);
-  CHECK(contains(text, " waits for event since "));
+  CHECK(contains(text, " waits for event for "));
   CHECK(contains(text, "did not answer within 500 ms: nobody runs it, or something keeps it"));
 
   const json all = json_reader::read(format_all_await_trees(tree_format::json, 500ms));
@@ -315,10 +315,10 @@ TEST_CASE("real_who keeps the loop is named with its line, while it does and whe
   CHECK(got.all[1].lasted >= 270ms);
   CHECK(contains(got.all[1].await_tree, "shop::customer (test_inspect.cpp:"));
   CHECK(contains(got.all[1].await_tree, "waits for event"));
-  const std::string where = ", by what follows the co_await at test_inspect.cpp:" + std::to_string(shop::counts_waits);
-  CHECK(contains(got.all[0].text(), "shop::counts_the_till has kept its loop for 1"));
+  const std::string where = "; look at what follows its co_await at test_inspect.cpp:" + std::to_string(shop::counts_waits);
+  CHECK(contains(got.all[0].text(), "shop::counts_the_till has blocked its loop for 1"));
   CHECK(contains(got.all[0].text(), " ms and goes on" + where));
-  CHECK(contains(got.all[1].text(), "shop::counts_the_till kept its loop for "));
+  CHECK(contains(got.all[1].text(), "shop::counts_the_till blocked its loop for "));
   CHECK(contains(got.all[1].text(), " ms" + where));
 }
 
@@ -332,7 +332,7 @@ TEST_CASE("real_a coroutine that has ended with its stall is named, not the one 
   for (const stall& s : got.all) {
     CHECK(s.function == "shop::blocks_and_ends");
     CHECK(s.line == 0);
-    CHECK(contains(s.text(), ", from its start in test_inspect.cpp"));
+    CHECK(contains(s.text(), "; look at its beginning, in test_inspect.cpp"));
   }
 }
 
@@ -396,8 +396,8 @@ TEST_CASE("real_without a function to report to a stall is said on stderr") {
     stall_watchdog watchdog({.threshold = 50ms});
     tandem::run(shop::counts_the_till());
   }
-  CHECK(contains(captured.text(), "tandem: shop::counts_the_till has kept its loop for "));
-  CHECK(contains(captured.text(), "tandem: shop::counts_the_till kept its loop for "));
+  CHECK(contains(captured.text(), "tandem: shop::counts_the_till has blocked its loop for "));
+  CHECK(contains(captured.text(), "tandem: shop::counts_the_till blocked its loop for "));
 }
 
 TEST_CASE("real_a loop that is kept is said to be, by whom, to who asks for the trees") {

@@ -479,7 +479,7 @@ TEST_CASE("not recursive: the report of the deadlock names the line of the owner
     report = d.what();
   }
   CAPTURE(report);
-  CHECK(report.find("waits for mutex since 0 ms, held by ") != std::string::npos);
+  CHECK(report.find("waits for mutex for 0 ms, held by ") != std::string::npos);
   const std::size_t owner = report.find("test_mutex.cpp:" + std::to_string(first + 1) + ")");
   CHECK(owner != std::string::npos);
   CHECK(owner > report.find("held by"));

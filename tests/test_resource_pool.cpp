@@ -670,7 +670,7 @@ TEST_CASE("the report of a deadlock names the lines of those who have the resour
   } catch (const tandem::deadlock& e) {
     text = e.what();
   }
-  CHECK(text.find("waits for resource_pool since 0 ms, held by") != std::string::npos);
+  CHECK(text.find("waits for resource_pool for 0 ms, held by") != std::string::npos);
   CHECK(text.find("test_resource_pool.cpp:") != std::string::npos);
 }
 

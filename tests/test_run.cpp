@@ -330,8 +330,8 @@ TEST_CASE("deadlock names each waiting frame, its line and what it waits for; th
   CHECK(report.find("waits for gather") != std::string::npos);
   CHECK(report.find("waits_for_ever (test_run.cpp:") != std::string::npos);
   CHECK(report.find("detail::") == std::string::npos);
-  CHECK(report.find("gate since 0 ms") != std::string::npos);     // inner has only begun to wait,
-  CHECK(report.find("gate since 1500 ms") != std::string::npos);  // the other waits since the beginning
+  CHECK(report.find("gate for 0 ms") != std::string::npos);     // inner has only begun to wait,
+  CHECK(report.find("gate for 1500 ms") != std::string::npos);  // the other waits since the beginning
   CHECK(kit::counted::live() == 0);
   CHECK(kit::live_frames() == 0);
 }

@@ -43,7 +43,7 @@ enum class tree_format { text, json };
 /// The await tree of the loop that runs on this thread: who waits for what, since when, at which line, and who has it.
 ///
 /// For coroutines and what they call. As text a line for each coroutine, below the one that awaits it: "buy
-/// (shop.cpp:12) waits for mutex since 1500 ms, held by pay (shop.cpp:30)". As JSON one object:
+/// (shop.cpp:12) waits for mutex for 1500 ms, held by pay (shop.cpp:30)". As JSON one object:
 /// `{"loop":1,"virtual_time":false, "cut_off":false,"trees":[...]}`, and for each coroutine
 /// `{"function","file","line","name","state","waits_for", "since_ms","held_by","children"}`, of which those are left
 /// out that there is nothing for; `state` is "waits", "runs" or "not started", and the line of one that has not started
@@ -92,8 +92,8 @@ struct stall {
   bool is_over = false;
   std::string await_tree{};  // when it was over: who waited meanwhile. Empty before, and if it ended the loop
 
-  /// "shop::buy has kept its loop for 104 ms and goes on, by what follows the co_await at shop.cpp:12"; the await tree
-  /// below.
+  /// "shop::buy has blocked its loop for 104 ms and goes on; look at what follows its co_await at shop.cpp:12", and
+  /// below the await tree.
   std::string text() const;
 };
 
@@ -383,8 +383,8 @@ inline void await_trees_on_signal::listen() {
 inline std::string stall::text() const {
   std::string out(function.empty() ? std::string_view("a coroutine") : function);
   const std::string time = std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(lasted).count());
-  out += is_over ? " kept its loop for " + time + " ms, " : " has kept its loop for " + time + " ms and goes on, ";
-  out += line != 0 ? "by what follows the co_await at " : "from its start in ";
+  out += is_over ? " blocked its loop for " + time + " ms" : " has blocked its loop for " + time + " ms and goes on";
+  out += line != 0 ? "; look at what follows its co_await at " : "; look at its beginning, in ";
   out.append(file);
   if (line != 0) out += ':' + std::to_string(line);
   if (!await_tree.empty()) out += "; then:" + await_tree;

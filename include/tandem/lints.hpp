@@ -158,11 +158,18 @@ class lints::recorder final : public detail::loop_watcher {
     }
   }
   void has_ended(detail::loop&, detail::frame& f, detail::fate) noexcept override { habits_.erase(&f); }
-  void never_awaited(detail::loop*, detail::frame& f) noexcept override {
+  void never_awaited(detail::loop* l, detail::frame& f) noexcept override {
     if (has_given_up_) return;
     try {
-      add(lint_kind::never_awaited, f, false,
-          [](std::string& text) { text += " was never awaited, so it did nothing; co_await the task, or spawn it"; });
+      add(lint_kind::never_awaited, f, false, [l](std::string& text) {
+        text += " was never awaited, so it did nothing";
+        if (const detail::loop::turn_report* turn = l ? &l->turn() : nullptr; turn && turn->number % 2 != 0) {
+          const std::source_location by = turn->where;
+          text += "; dropped by ";
+          detail::append_place(text, detail::function_name(by.function_name()), by, !turn->starts);
+        }
+        text += "; co_await the task, or spawn it";
+      });
     } catch (...) {
       give_up();
     }

@@ -152,7 +152,7 @@ class await_tree_walk {
   bool cut_off_ = false;
 };
 
-/// One line per frame: "name (file:line) waits for sleep since 1500 ms", children below their parent, two more blanks
+/// One line per frame: "name (file:line) waits for sleep for 1500 ms", children below their parent, two more blanks
 /// to the right.
 class await_tree_text {
  public:
@@ -181,7 +181,7 @@ class await_tree_text {
     const auto since = n.since();
     if (!since || n.children() != 0) return;
     char number[32];
-    std::snprintf(number, sizeof number, " since %lld ms", static_cast<long long>((now_ - *since).count() / 1'000'000));
+    std::snprintf(number, sizeof number, " for %lld ms", static_cast<long long>((now_ - *since).count() / 1'000'000));
     text_ += number;
     write_holders(holders_by_place(n.held_by()));
   }
