@@ -1,11 +1,12 @@
 // tandem/gather.hpp: many at once: gather, transform, for_each, and outcome<T>, how one of them ended.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/random.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, progress.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/random.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
 #include "exceptions.hpp"
+#include "progress.hpp"
 #include "task.hpp"
 
 #include "detail/gcc12.hpp"
@@ -71,6 +72,12 @@ class outcome {
 struct return_exceptions_t {};
 inline constexpr return_exceptions_t return_exceptions{};
 
+namespace detail {
+template <class A>
+concept to_gather = !std::same_as<std::remove_cvref_t<A>, return_exceptions_t> &&
+                    !std::same_as<std::remove_cvref_t<A>, observed_by>;
+}
+
 /// `auto [a, b] = co_await gather(f(), g())`: all at once; a tuple of the results, void as `std::monostate`.
 ///
 /// The awaitables start in order, each running until it first waits, and the awaiter goes on when the last has ended.
@@ -79,8 +86,7 @@ inline constexpr return_exceptions_t return_exceptions{};
 /// never do. A child's frame is destroyed as soon as it has ended. Allocates nothing, beyond one frame for an awaitable
 /// that is not a task. Unlike asyncio's, no child goes on after a failure.
 template <class... Awaitables>
-requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> &&
-         ...) auto gather(Awaitables&&... awaitables);
+requires(detail::to_gather<Awaitables>&&...) auto gather(Awaitables&&... awaitables);
 
 /// The same for any number of tasks of one type: a vector of the results in the order of the tasks; `vector<task<>>`
 /// gives void. None: completes at once. At most two allocations for the results. Throws std::invalid_argument for an
@@ -95,6 +101,17 @@ auto gather(return_exceptions_t, Awaitables&&... awaitables);
 /// The same, but a failure stops nothing: a vector of `outcome`s.
 template <class T>
 auto gather(return_exceptions_t, std::vector<task<T>>&& tasks);
+
+/// Each of these with an observer, which is told what the children do: `co_await gather(observed_by(bar), f(), g())`,
+/// `co_await gather(observed_by(bar), return_exceptions, std::move(tasks))`. What is not observed does not pay for it.
+template <class... Awaitables>
+requires(detail::to_gather<Awaitables>&&...) auto gather(observed_by observer, Awaitables&&... awaitables);
+template <class T>
+auto gather(observed_by observer, std::vector<task<T>>&& tasks);
+template <class... Awaitables>
+auto gather(observed_by observer, return_exceptions_t, Awaitables&&... awaitables);
+template <class T>
+auto gather(observed_by observer, return_exceptions_t, std::vector<task<T>>&& tasks);
 
 /// Options of `transform` and `for_each`.
 struct fan_out {
@@ -118,6 +135,16 @@ auto transform(return_exceptions_t, Range&& range, Function&& function, fan_out 
 /// `transform` that drops what the function gives.
 template <class Range, class Function>
 auto for_each(Range&& range, Function&& function, fan_out options = {});
+
+/// Each of these with an observer: `co_await transform(observed_by(bar), ids, fetch, {.limit = 8})`. The total is the
+/// size of the range if that knows it; if not, it is told when the last element has been pulled. A function that throws
+/// instead of returning an awaitable is a child that failed.
+template <class Range, class Function>
+auto transform(observed_by observer, Range&& range, Function&& function, fan_out options = {});
+template <class Range, class Function>
+auto transform(observed_by observer, return_exceptions_t, Range&& range, Function&& function, fan_out options = {});
+template <class Range, class Function>
+auto for_each(observed_by observer, Range&& range, Function&& function, fan_out options = {});
 
 // ---- implementation ------------------------------------------------------------------------------------------------
 
@@ -166,6 +193,18 @@ class gathering : public group {
     child.destroy();
     if (e) child_failed(std::move(e));
   }
+  /// The same, and tells how the child has ended.
+  template <class T, class Observer>
+  void settle(result<T>& r, frame& child, fate how, std::size_t number, Observer& observer) noexcept {
+    settle(r, child, how);
+    observer.end(number, how == fate::stopped, r.has_error());
+  }
+  template <class T, class Place, class Observer>
+  void settle_in_place(Place&& place, frame& child, fate how, std::size_t number, Observer& observer) noexcept {
+    const bool has_failed = static_cast<promise<T>&>(child).result.has_error();
+    settle_in_place<T>(place, child, how);
+    observer.end(number, how == fate::stopped, has_failed);
+  }
   [[gnu::cold, gnu::noinline]] void child_failed(std::exception_ptr e) noexcept {
     if (!keep_going_)
       fail(std::move(e));
@@ -180,6 +219,12 @@ class gathering : public group {
   void rethrow_failure() const {
     if (failed_ || (some_stopped_ && failures_.any())) failures_.rethrow();
   }
+  /// With the frame that waits, while the child has not ended.
+  template <class Observer>
+  static void destroy(frame& child, std::size_t number, Observer& observer) noexcept {
+    child.destroy();
+    if (observer.has_begun()) observer.end(number, progress_ending::stopped);
+  }
   /// May no further child start? Those that have not are never going to.
   bool no_more() const noexcept { return failed_ || some_stopped_ || stop_came(); }
   void not_started() noexcept { some_stopped_ = true; }
@@ -192,7 +237,7 @@ class gathering : public group {
   bool some_stopped_ = false;
 };
 
-template <bool KeepGoing, class T>
+template <bool KeepGoing, class T, class Observer>
 class gather_vector final : public gathering {
  public:
   using value_type =
@@ -200,7 +245,8 @@ class gather_vector final : public gathering {
                          std::conditional_t<std::is_void_v<T>, void,
                                             std::vector<std::conditional_t<std::is_void_v<T>, int, stored_t<T>>>>>;
 
-  explicit gather_vector(std::vector<task<T>>&& tasks) : gathering(KeepGoing), tasks_(std::move(tasks)) {
+  explicit gather_vector(std::vector<task<T>>&& tasks, Observer observer)
+      : gathering(KeepGoing), tasks_(std::move(tasks)), observer_(observer) {
     if (tasks_.size() > std::numeric_limits<std::uint32_t>::max())
       throw std::invalid_argument("tandem::gather: " + std::to_string(tasks_.size()) + " tasks are more than 2^32 - 1");
     for (std::size_t i = 0; i != tasks_.size(); ++i)
@@ -208,11 +254,13 @@ class gather_vector final : public gathering {
         throw std::invalid_argument("tandem::gather: task " + std::to_string(i) + " of " +
                                     std::to_string(tasks_.size()) + " is empty: it was moved from, or awaited before");
   }
-  gather_vector(gather_vector&& o) noexcept : gathering(std::move(o)), tasks_(std::move(o.tasks_)) {}
+  gather_vector(gather_vector&& o) noexcept
+      : gathering(std::move(o)), tasks_(std::move(o.tasks_)), observer_(o.observer_) {}
   ~gather_vector() {
     if (has_children())
-      for (auto& t : tasks_)
-        if (frame* c = t.release()) c->destroy();
+      for (std::size_t i = 0; i != tasks_.size(); ++i)
+        if (frame* c = tasks_[i].release()) destroy(*c, i, observer_);
+    observer_.finish();
   }
 
   const char* what() const noexcept override { return "gather"; }
@@ -228,6 +276,7 @@ class gather_vector final : public gathering {
   bool suspend(frame& f) {
     begin(f);
     results_.resize(tasks_.size());
+    observer_.begin(tasks_.size());
     for (std::size_t i = 0; i != tasks_.size(); ++i) {
       if (no_more()) {
         for (std::size_t k = i; k != tasks_.size(); ++k) destroy_unstarted(*tasks_[k].release());
@@ -236,6 +285,7 @@ class gather_vector final : public gathering {
         break;
       }
       frame& child = *tasks_[i].get();
+      observer_.start(i);
       if (launch(child, i)) take(child, fate::done);
     }
     return end();
@@ -266,31 +316,43 @@ class gather_vector final : public gathering {
                                    std::is_trivially_copyable_v<stored_t<T>>;
 
   void take(frame& child, fate how) noexcept override {
-    tasks_[child.index].release();
-    if constexpr (in_place)
-      settle_in_place<T>(results_[child.index], child, how);
+    const std::size_t i = child.index;
+    tasks_[i].release();
+    if constexpr (in_place && Observer::tells)
+      settle_in_place<T>(results_[i], child, how, i, observer_);
+    else if constexpr (in_place)
+      settle_in_place<T>(results_[i], child, how);
+    else if constexpr (Observer::tells)
+      settle(results_[i], child, how, i, observer_);
     else
-      settle(results_[child.index], child, how);
+      settle(results_[i], child, how);
+  }
+  bool goes_on() noexcept override {
+    observer_.finish();
+    return gathering::goes_on();
   }
   std::vector<task<T>> tasks_;  // each is empty once it has ended
   std::vector<std::conditional_t<in_place, stored_t<T>, detail::result<T>>> results_;
+  [[no_unique_address]] Observer observer_;
 };
 
-template <bool KeepGoing, class... Ts>
+template <bool KeepGoing, class Observer, class... Ts>
 class gather_tuple final : public gathering {
  public:
   template <class T>
   using item = std::conditional_t<KeepGoing, outcome<T>, stored_t<T>>;
   using value_type = std::tuple<item<Ts>...>;
 
-  explicit gather_tuple(task<Ts>... tasks) : gathering(KeepGoing) {
+  explicit gather_tuple(Observer observer, task<Ts>... tasks) : gathering(KeepGoing), observer_(observer) {
     (check(static_cast<bool>(tasks)), ...);
     children_ = {tasks.release()...};
   }
-  gather_tuple(gather_tuple&& o) noexcept : gathering(std::move(o)), children_(std::exchange(o.children_, {})) {}
+  gather_tuple(gather_tuple&& o) noexcept
+      : gathering(std::move(o)), children_(std::exchange(o.children_, {})), observer_(o.observer_) {}
   ~gather_tuple() {
-    for (frame* c : children_)
-      if (c) has_children() ? c->destroy() : destroy_unstarted(*c);
+    for (std::size_t i = 0; i != sizeof...(Ts); ++i)
+      if (frame* c = children_[i]) has_children() ? destroy(*c, i, observer_) : destroy_unstarted(*c);
+    observer_.finish();
   }
 
   const char* what() const noexcept override { return "gather"; }
@@ -300,14 +362,16 @@ class gather_tuple final : public gathering {
   bool await_ready() const noexcept { return false; }
   bool suspend(frame& f) {
     begin(f);
+    observer_.begin(sizeof...(Ts));
     for (std::size_t i = 0; i != sizeof...(Ts); ++i) {
       frame*& c = children_[i];
       if (no_more()) {
         destroy_unstarted(*std::exchange(c, nullptr));
         not_started();
-      } else if (launch(*c, i)) {
-        take(*c, fate::done);
+        continue;
       }
+      observer_.start(i);
+      if (launch(*c, i)) take(*c, fate::done);
     }
     return end();
   }
@@ -340,18 +404,26 @@ class gather_tuple final : public gathering {
   void take(frame& child, [[maybe_unused]] fate how, std::index_sequence<I...>) noexcept {
     const std::size_t i = child.index;
     children_[i] = nullptr;
-    ((i == I ? settle(std::get<I>(results_), child, how) : void()), ...);
+    if constexpr (Observer::tells)
+      ((i == I ? settle(std::get<I>(results_), child, how, i, observer_) : void()), ...);
+    else
+      ((i == I ? settle(std::get<I>(results_), child, how) : void()), ...);
+  }
+  bool goes_on() noexcept override {
+    observer_.finish();
+    return gathering::goes_on();
   }
 
   std::array<frame*, sizeof...(Ts)> children_{};  // not started before the co_await; each is null once it has ended
   std::tuple<detail::result<Ts>...> results_;
+  [[no_unique_address]] Observer observer_;
 };
 
 /// `transform`, and `for_each`, which keeps nothing. At most `limit` places; whoever ends frees one, which pulls the
 /// next element.
 enum class keep { nothing, values, outcomes };
 
-template <keep Keep, class Range, class Function, class T>
+template <keep Keep, class Range, class Function, class T, class Observer>
 class fan_out_awaitable final : public gathering {
   template <keep K, class = void>
   struct kept {
@@ -371,19 +443,22 @@ class fan_out_awaitable final : public gathering {
   using value_type = typename kept<Keep>::type;
 
   template <class R, class F>
-  fan_out_awaitable(R&& range, F&& function, std::size_t limit)
+  fan_out_awaitable(R&& range, F&& function, std::size_t limit, Observer observer)
       : gathering(Keep == keep::outcomes),
         range_(std::forward<R>(range)),
         function_(std::forward<F>(function)),
-        limit_(limit) {}
+        limit_(limit),
+        observer_(observer) {}
   fan_out_awaitable(fan_out_awaitable&& o)
       : gathering(std::move(o)),
         range_(std::forward<Range>(o.range_)),
         function_(std::move(o.function_)),
-        limit_(o.limit_) {}
+        limit_(o.limit_),
+        observer_(o.observer_) {}
   ~fan_out_awaitable() {
     for (auto& p : places_)
-      if (p.child) p.child->destroy();
+      if (p.child) destroy(*p.child, p.number, observer_);
+    observer_.finish();
   }
 
   const char* what() const noexcept override { return has_results ? "transform" : "for_each"; }
@@ -395,6 +470,7 @@ class fan_out_awaitable final : public gathering {
     begin(f);
     next_.emplace(begin_of(range_));
     end_.emplace(end_of(range_));
+    if constexpr (Observer::tells) observer_.begin(size_if_known());
     fill();
     return end();
   }
@@ -439,7 +515,15 @@ class fan_out_awaitable final : public gathering {
   /// not know its size cannot tell without pulling one, and after a stop none is pulled.
   bool goes_on() noexcept override {
     if (!exhausted_ && any_left_over()) not_started();
+    observer_.finish();
     return gathering::goes_on();
+  }
+  std::optional<std::size_t> size_if_known() noexcept {
+    if constexpr (requires { std::size(range_); }) try {
+        return static_cast<std::size_t>(std::size(range_));
+      } catch (...) {  // it will be thrown by whoever needs it
+      }
+    return std::nullopt;
   }
   bool any_left_over() noexcept {
     if constexpr (requires { std::size(range_); }) {
@@ -460,10 +544,12 @@ class fan_out_awaitable final : public gathering {
       fail(std::current_exception());
       return false;
     }
+    if (exhausted_) observer_.total(pulled_);
     return !exhausted_;
   }
   void start_one() noexcept {
     std::size_t at = 0;
+    observer_.start(pulled_);
     try {
       auto t = as_task(std::invoke(function_, **next_));
       if (!t) throw_empty_task();
@@ -472,6 +558,7 @@ class fan_out_awaitable final : public gathering {
       at = std::exchange(free_, places_[free_].number);
       places_[at] = {t.release(), pulled_++};
     } catch (...) {
+      observer_.end(pulled_, progress_ending::failed);
       return fail(std::current_exception());
     }
     ++under_way_;
@@ -484,12 +571,18 @@ class fan_out_awaitable final : public gathering {
     p.child = nullptr;
     --under_way_;
     if constexpr (has_results) {
-      settle(results_[number], child, how);
+      settle_number(number, results_[number], child, how);
     } else {
       detail::result<T> r;
-      settle(r, child, how);
+      settle_number(number, r, child, how);
     }
     fill();
+  }
+  void settle_number([[maybe_unused]] std::size_t number, detail::result<T>& r, frame& child, fate how) noexcept {
+    if constexpr (Observer::tells)
+      settle(r, child, how, number, observer_);
+    else
+      settle(r, child, how);
   }
 
   Range range_;  // a reference if the caller's range is an lvalue
@@ -504,10 +597,12 @@ class fan_out_awaitable final : public gathering {
   bool filling_ = false;
   bool exhausted_ = false;
   std::vector<detail::result<T>> results_;
+  [[no_unique_address]] Observer observer_;
 };
 
-template <keep Keep, class Range, class Function>
-auto make_fan_out(Range&& range, Function&& function, const fan_out& options, const char* who) {
+template <keep Keep, class Observer, class Range, class Function>
+auto make_fan_out(Observer observer, Range&& range, Function&& function, const fan_out& options, const char* who) {
+  refuse_what_gcc12_miscompiles<Range, Function>();
   using std::begin;
   using element = decltype(*begin(std::declval<std::remove_reference_t<Range>&>()));
   static_assert(gives_awaitable<std::decay_t<Function>&, element>(),
@@ -516,61 +611,93 @@ auto make_fan_out(Range&& range, Function&& function, const fan_out& options, co
       std::declval<std::decay_t<Function>&>(), *begin(std::declval<std::remove_reference_t<Range>&>()))))::value_type;
   static_assert(Keep != keep::values || !std::is_void_v<T>, "the function gives no values: use for_each");
   if (options.limit == 0) throw std::invalid_argument(std::string(who) + ": the limit is 0; it must be at least 1");
-  return fan_out_awaitable<Keep, Range, std::decay_t<Function>, T>(std::forward<Range>(range),
-                                                                   std::forward<Function>(function), options.limit);
+  return fan_out_awaitable<Keep, Range, std::decay_t<Function>, T, Observer>(
+      std::forward<Range>(range), std::forward<Function>(function), options.limit, observer);
+}
+
+template <bool KeepGoing, class Observer, class... Awaitables>
+auto make_gather(Observer observer, Awaitables&&... awaitables) {
+  return gather_tuple<KeepGoing, Observer,
+                      typename decltype(to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
+      observer, to_task(std::forward<Awaitables>(awaitables))...);
 }
 
 }  // namespace detail
 
 template <class... Awaitables>
-requires(!std::same_as<std::remove_cvref_t<Awaitables>, return_exceptions_t> &&
-         ...) auto gather(Awaitables&&... awaitables) {
-  return detail::gather_tuple<false,
-                              typename decltype(detail::to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
-      detail::to_task(std::forward<Awaitables>(awaitables))...);
+requires(detail::to_gather<Awaitables>&&...) auto gather(Awaitables&&... awaitables) {
+  return detail::make_gather<false>(detail::unobserved(), std::forward<Awaitables>(awaitables)...);
 }
-
 template <class T>
 auto gather(std::vector<task<T>>&& tasks) {
-  return detail::gather_vector<false, T>(std::move(tasks));
+  return detail::gather_vector<false, T, detail::unobserved>(std::move(tasks), {});
 }
-
 template <class... Awaitables>
 auto gather(return_exceptions_t, Awaitables&&... awaitables) {
-  return detail::gather_tuple<true,
-                              typename decltype(detail::to_task(std::forward<Awaitables>(awaitables)))::value_type...>(
-      detail::to_task(std::forward<Awaitables>(awaitables))...);
+  static_assert((!std::is_same_v<std::remove_cvref_t<Awaitables>, observed_by> && ...),
+                "the observer comes first: gather(observed_by(x), return_exceptions, ...)");
+  return detail::make_gather<true>(detail::unobserved(), std::forward<Awaitables>(awaitables)...);
 }
-
+template <class T>
+auto gather(return_exceptions_t, std::vector<task<T>>&& tasks) {
+  return detail::gather_vector<true, T, detail::unobserved>(std::move(tasks), {});
+}
 template <class T>
 void gather(std::vector<task<T>>&) {
   static_assert(!std::is_same_v<T, T>, "an awaitable is handed over as an rvalue: write std::move(x)");
 }
 
+template <class... Awaitables>
+requires(detail::to_gather<Awaitables>&&...) auto gather(observed_by observer, Awaitables&&... awaitables) {
+  return detail::make_gather<false>(detail::observed(observer), std::forward<Awaitables>(awaitables)...);
+}
 template <class T>
-auto gather(return_exceptions_t, std::vector<task<T>>&& tasks) {
-  return detail::gather_vector<true, T>(std::move(tasks));
+auto gather(observed_by observer, std::vector<task<T>>&& tasks) {
+  return detail::gather_vector<false, T, detail::observed>(std::move(tasks), detail::observed(observer));
+}
+template <class... Awaitables>
+auto gather(observed_by observer, return_exceptions_t, Awaitables&&... awaitables) {
+  return detail::make_gather<true>(detail::observed(observer), std::forward<Awaitables>(awaitables)...);
+}
+template <class T>
+auto gather(observed_by observer, return_exceptions_t, std::vector<task<T>>&& tasks) {
+  return detail::gather_vector<true, T, detail::observed>(std::move(tasks), detail::observed(observer));
+}
+template <class T>
+void gather(observed_by, std::vector<task<T>>&) {
+  static_assert(!std::is_same_v<T, T>, "an awaitable is handed over as an rvalue: write std::move(x)");
 }
 
 template <class Range, class Function>
 auto transform(Range&& range, Function&& function, fan_out options) {
-  detail::refuse_what_gcc12_miscompiles<Range, Function>();
-  return detail::make_fan_out<detail::keep::values>(std::forward<Range>(range), std::forward<Function>(function),
-                                                    options, "tandem::transform");
+  return detail::make_fan_out<detail::keep::values>(detail::unobserved(), std::forward<Range>(range),
+                                                    std::forward<Function>(function), options, "tandem::transform");
 }
-
 template <class Range, class Function>
 auto transform(return_exceptions_t, Range&& range, Function&& function, fan_out options) {
-  detail::refuse_what_gcc12_miscompiles<Range, Function>();
-  return detail::make_fan_out<detail::keep::outcomes>(std::forward<Range>(range), std::forward<Function>(function),
-                                                      options, "tandem::transform");
+  return detail::make_fan_out<detail::keep::outcomes>(detail::unobserved(), std::forward<Range>(range),
+                                                      std::forward<Function>(function), options, "tandem::transform");
+}
+template <class Range, class Function>
+auto for_each(Range&& range, Function&& function, fan_out options) {
+  return detail::make_fan_out<detail::keep::nothing>(detail::unobserved(), std::forward<Range>(range),
+                                                     std::forward<Function>(function), options, "tandem::for_each");
 }
 
 template <class Range, class Function>
-auto for_each(Range&& range, Function&& function, fan_out options) {
-  detail::refuse_what_gcc12_miscompiles<Range, Function>();
-  return detail::make_fan_out<detail::keep::nothing>(std::forward<Range>(range), std::forward<Function>(function),
-                                                     options, "tandem::for_each");
+auto transform(observed_by observer, Range&& range, Function&& function, fan_out options) {
+  return detail::make_fan_out<detail::keep::values>(detail::observed(observer), std::forward<Range>(range),
+                                                    std::forward<Function>(function), options, "tandem::transform");
+}
+template <class Range, class Function>
+auto transform(observed_by observer, return_exceptions_t, Range&& range, Function&& function, fan_out options) {
+  return detail::make_fan_out<detail::keep::outcomes>(detail::observed(observer), std::forward<Range>(range),
+                                                      std::forward<Function>(function), options, "tandem::transform");
+}
+template <class Range, class Function>
+auto for_each(observed_by observer, Range&& range, Function&& function, fan_out options) {
+  return detail::make_fan_out<detail::keep::nothing>(detail::observed(observer), std::forward<Range>(range),
+                                                     std::forward<Function>(function), options, "tandem::for_each");
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -1,12 +1,13 @@
 // tandem/generator.hpp: async generators: generator<T>, on_exit, and for_each over what has a next().
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, gather.hpp, run.hpp, semaphore.hpp, spawn.hpp, task.hpp, task_group.hpp, task_handle.hpp, threads.hpp, use_task.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, gather.hpp, progress.hpp, run.hpp, semaphore.hpp, spawn.hpp, task.hpp, task_group.hpp, task_handle.hpp, threads.hpp, use_task.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
 #include "cancel.hpp"
 #include "gather.hpp"
+#include "progress.hpp"
 #include "semaphore.hpp"
 #include "task.hpp"
 #include "task_group.hpp"
@@ -138,6 +139,10 @@ using stream_item_t =
 /// rvalue; stream and callable are kept until the end. Throws std::invalid_argument for a limit of zero.
 template <stream Stream, class Function>
 auto for_each(Stream&& items, Function&& function, fan_out options = {});
+
+/// The same with an observer, which is told the total when the stream has come to its end.
+template <stream Stream, class Function>
+auto for_each(observed_by observer, Stream&& items, Function&& function, fan_out options = {});
 
 // ---- implementation ------------------------------------------------------------------------------------------------
 
@@ -544,15 +549,17 @@ task<> use_item(F& f, Item item, std::size_t& left, [[maybe_unused]] permit plac
   --left;
 }
 
-template <class S, class F>
-task<> use_items(S& items, F& f, std::size_t limit) {
+template <class S, class F, class Observer>
+task<> use_items(S& items, F& f, std::size_t limit, Observer& observer) {
+  std::size_t pulled = 0;
   using item = stream_item_t<S>;
   if (limit == 1) {
     while (auto one = co_await items.next()) {
+      ++pulled;
       auto t = as_task(std::invoke(f, *std::move(one)));
       co_await std::move(t);
     }
-    co_return;
+    co_return observer.total(pulled);
   }
   semaphore places(limit);
   std::size_t left = 0;
@@ -560,7 +567,8 @@ task<> use_items(S& items, F& f, std::size_t limit) {
     for (;;) {
       auto place = co_await places.acquire();
       auto one = co_await items.next();
-      if (!one) co_return;
+      if (!one) co_return observer.total(pulled);
+      ++pulled;
       ++left;
       group.spawn(use_item<F, item>(f, *std::move(one), left, std::move(place)));
     }
@@ -573,8 +581,61 @@ task<> use_items(S& items, F& f, std::size_t limit) {
 template <class S, class F>
 task<> for_each_item(S items, F f, std::size_t limit) {
   const auto closes = [&] { return close_stream(items); };
-  auto all = finally(use_items(items, f, limit), closes);
+  unobserved nobody;
+  auto all = finally(use_items(items, f, limit, nobody), closes);
   co_await std::move(all);
+}
+
+/// Calls the function for an item and awaits what it returns, observed.
+template <class F, class Item>
+task<> use_observed(F& f, Item item, observed& observer, std::size_t index) {
+  struct ends {
+    observed& observer;
+    std::size_t index;
+    progress_ending how = progress_ending::stopped;
+    ~ends() { observer.end(index, how); }
+  } end{observer, index};
+  observer.start(index);
+  try {
+    auto t = as_task(std::invoke(f, std::move(item)));
+    co_await std::move(t);
+    end.how = progress_ending::succeeded;
+  } catch (...) {
+    end.how = progress_ending::failed;
+    throw;
+  }
+}
+
+template <class S, class F>
+task<> use_items_observed(S& items, F& f, std::size_t limit, observed observer) {
+  struct finishes {
+    observed& observer;
+    ~finishes() { observer.finish(); }
+  } finish{observer};
+  std::size_t started = 0;
+  auto use = [&](stream_item_t<S> item) {
+    return use_observed<F, stream_item_t<S>>(f, std::move(item), observer, started++);
+  };
+  observer.begin(std::nullopt);
+  co_await use_items(items, use, limit, observer);
+}
+
+template <class S, class F>
+task<> for_each_item_observed(S items, F f, std::size_t limit, observed observer) {
+  const auto closes = [&] { return close_stream(items); };
+  auto all = finally(use_items_observed(items, f, limit, observer), closes);
+  co_await std::move(all);
+}
+
+/// What `for_each` asks of its arguments.
+template <class Stream, class Function>
+void check_for_each(const fan_out& options) {
+  refuse_what_gcc12_miscompiles<Stream, Function>();
+  static_assert(!std::is_lvalue_reference_v<Stream>,
+                "for_each closes the stream, so it takes it as an rvalue: write std::move(s)");
+  static_assert(gives_awaitable<std::decay_t<Function>&, stream_item_t<Stream>>(),
+                "the function takes an item of the stream and returns an awaitable, such as a task");
+  if (options.limit == 0) throw std::invalid_argument("tandem::for_each: the limit is 0; it must be at least 1");
 }
 
 }  // namespace detail
@@ -623,14 +684,15 @@ auto on_exit(Function&& function) {
 
 template <stream Stream, class Function>
 auto for_each(Stream&& items, Function&& function, fan_out options) {
-  detail::refuse_what_gcc12_miscompiles<Stream, Function>();
-  static_assert(!std::is_lvalue_reference_v<Stream>,
-                "for_each closes the stream, so it takes it as an rvalue: write std::move(s)");
-  static_assert(detail::gives_awaitable<std::decay_t<Function>&, stream_item_t<Stream>>(),
-                "the function takes an item of the stream and returns an awaitable, such as a task");
-  if (options.limit == 0) throw std::invalid_argument("tandem::for_each: the limit is 0; it must be at least 1");
+  detail::check_for_each<Stream, Function>(options);
   return detail::for_each_item<std::decay_t<Stream>, std::decay_t<Function>>(
       std::forward<Stream>(items), std::forward<Function>(function), options.limit);
+}
+template <stream Stream, class Function>
+auto for_each(observed_by observer, Stream&& items, Function&& function, fan_out options) {
+  detail::check_for_each<Stream, Function>(options);
+  return detail::for_each_item_observed<std::decay_t<Stream>, std::decay_t<Function>>(
+      std::forward<Stream>(items), std::forward<Function>(function), options.limit, detail::observed(observer));
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -1,12 +1,13 @@
 // tandem/wait.hpp: waiting for many: wait, as_completed; with it come task groups, handles and race.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, race.hpp, task.hpp, task_group.hpp, task_handle.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, progress.hpp, race.hpp, task.hpp, task_group.hpp, task_handle.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
 #include "clock.hpp"
 #include "gather.hpp"
+#include "progress.hpp"
 #include "race.hpp"
 #include "task.hpp"
 #include "task_group.hpp"
@@ -94,8 +95,7 @@ class completion_stream {
   auto next();
 
  private:
-  template <class U>
-  friend completion_stream<U> as_completed(std::vector<task<U>> tasks, std::size_t limit);
+  friend detail::completion_core<T>;
   explicit completion_stream(detail::completion_core<T>* core) noexcept : core_(core) {}
   detail::completion_core<T>* core_;  // null if moved from
 };
@@ -111,6 +111,12 @@ class completion_stream {
 /// Without a limit all start at once. Two allocations.
 template <class T>
 completion_stream<T> as_completed(std::vector<task<T>> tasks,
+                                  std::size_t limit = std::numeric_limits<std::size_t>::max());
+
+/// The same with an observer, which must outlive the stream: declare it before. Once the stream is dropped nothing more
+/// is told; the tasks that are left count as stopped, however they end.
+template <class T>
+completion_stream<T> as_completed(observed_by observer, std::vector<task<T>> tasks,
                                   std::size_t limit = std::numeric_limits<std::size_t>::max());
 
 // ---- implementation ------------------------------------------------------------------------------------------------
@@ -220,7 +226,20 @@ class wait_awaitable final : public timer_leaf {
 template <class T>
 class completion_core final : public stop_target, public stray {
  public:
-  completion_core(std::vector<task<T>> tasks, std::size_t limit) : tasks_(std::move(tasks)), limit_(limit) {}
+  completion_core(std::vector<task<T>> tasks, std::size_t limit, std::optional<observed> observer)
+      : tasks_(std::move(tasks)), limit_(limit), observer_(observer) {}
+  static completion_stream<T> make_stream(std::vector<task<T>> tasks, std::size_t limit,
+                                          std::optional<observed> observer) {
+    if (limit == 0) throw std::invalid_argument("tandem::as_completed: the limit is 0; it must be at least 1");
+    if (tasks.size() > std::numeric_limits<std::uint32_t>::max())
+      throw std::invalid_argument("tandem::as_completed: " + std::to_string(tasks.size()) +
+                                  " tasks are more than 2^32 - 1");
+    for (std::size_t i = 0; i != tasks.size(); ++i)
+      if (!tasks[i])
+        throw std::invalid_argument("tandem::as_completed: task " + std::to_string(i) +
+                                    " is empty: it was moved from, or awaited before");
+    return completion_stream<T>(new completion_core(std::move(tasks), limit, observer));
+  }
   ~completion_core() {
     for (std::size_t i = 0; i != tasks_.size(); ++i)
       if (frame* c = child(i)) tasks_[i].release(), c->destroy();
@@ -249,7 +268,9 @@ class completion_core final : public stop_target, public stray {
     }
     ended_.reserve(tasks_.size());  // noting how one ended cannot fail
     if (!f.scope->stop_asked()) fill();
-    if (under_way_ == 0) unlink_stray();
+    if (under_way_ != 0) return;
+    unlink_stray();
+    if (observer_) observer_->finish();
   }
   /// Until it has taken what it waits for.
   void wait_here(next_awaiter<T>* n) noexcept { waiter_ = n; }
@@ -262,6 +283,8 @@ class completion_core final : public stop_target, public stray {
   /// The stream is gone. Who waits for its next gets nothing.
   void drop() noexcept {
     if (waiter_) std::exchange(waiter_, nullptr)->stream_is_gone();
+    if (observer_) [[unlikely]]
+      tell_the_rest();
     if (under_way_ == 0) return delete this;
     is_dropped_ = true;
     scope_.loop->ask([this]() noexcept { stop(stop_mode::ask); });
@@ -282,6 +305,7 @@ class completion_core final : public stop_target, public stray {
     if (!is_dropped_) fill();
     if (waiter_ && waiter_->waiting() && has_answer()) waiter_->wake();
     if (under_way_ != 0) return step::none();
+    if (observer_) observer_->finish();
     unlink_stray();
     root& r = *scope_.root;
     if (is_dropped_) delete this;
@@ -305,8 +329,24 @@ class completion_core final : public stop_target, public stray {
       f.index = static_cast<std::uint32_t>(next_++);
       ++under_way_;
       if (!static_cast<stray&>(*this).linked()) scope_.root->adopt(*this);
+      if (observer_) [[unlikely]]
+        tell_start(f.index);
       if (scope_.loop->start(f)) keep(f, fate::done);
     }
+  }
+  [[gnu::noinline]] void tell_start(std::size_t i) noexcept {
+    if (i == 0) observer_->begin(tasks_.size());
+    observer_->start(i);
+  }
+  [[gnu::noinline]] void tell_end(std::size_t i, fate how) noexcept {
+    observer_->end(i, how == fate::stopped, ended_.back().value.has_error());
+  }
+  /// The stream is being dropped, and its observer may be gone soon after.
+  [[gnu::noinline]] void tell_the_rest() noexcept {
+    for (std::size_t i = 0; i != next_; ++i)
+      if (tasks_[i]) observer_->end(i, progress_ending::stopped);
+    observer_->finish();
+    observer_.reset();
   }
   void unlink_stray() noexcept { static_cast<stray&>(*this).unlink(); }
   void keep(frame& f, fate how) noexcept {
@@ -320,6 +360,9 @@ class completion_core final : public stop_target, public stray {
     } else if (!is_dropped_) {
       ended_.emplace_back(i);
     }
+    // Now, because what the frame owns may drop the stream.
+    if (observer_) [[unlikely]]
+      tell_end(i, how);
     f.destroy();
     --under_way_;
   }
@@ -337,6 +380,7 @@ class completion_core final : public stop_target, public stray {
   std::size_t given_ = 0;
   next_awaiter<T>* waiter_ = nullptr;
   bool is_dropped_ = false;
+  std::optional<observed> observer_;
   detail::scope scope_;
 };
 
@@ -420,15 +464,11 @@ auto completion_stream<T>::next() {
 
 template <class T>
 completion_stream<T> as_completed(std::vector<task<T>> tasks, std::size_t limit) {
-  if (limit == 0) throw std::invalid_argument("tandem::as_completed: the limit is 0; it must be at least 1");
-  if (tasks.size() > std::numeric_limits<std::uint32_t>::max())
-    throw std::invalid_argument("tandem::as_completed: " + std::to_string(tasks.size()) +
-                                " tasks are more than 2^32 - 1");
-  for (std::size_t i = 0; i != tasks.size(); ++i)
-    if (!tasks[i])
-      throw std::invalid_argument("tandem::as_completed: task " + std::to_string(i) +
-                                  " is empty: it was moved from, or awaited before");
-  return completion_stream<T>(new detail::completion_core<T>(std::move(tasks), limit));
+  return detail::completion_core<T>::make_stream(std::move(tasks), limit, std::nullopt);
+}
+template <class T>
+completion_stream<T> as_completed(observed_by observer, std::vector<task<T>> tasks, std::size_t limit) {
+  return detail::completion_core<T>::make_stream(std::move(tasks), limit, detail::observed(observer));
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG
