@@ -386,6 +386,34 @@ TEST_CASE("an observed gather that is never awaited tells nothing") {
   CHECK(s.text.empty());
 }
 
+TEST_CASE("all is over before the awaiter goes on, though the awaitable is still there") {
+  auto main = []() -> task<> {
+    scribe s;
+    const auto is_over = [&] { return s.text.ends_with("finish; "); };
+    auto some = gather(observed_by(s), after(1s, 1), after(2s, 2));
+    (void)co_await std::move(some);
+    CHECK(is_over());
+    s.text.clear();
+    auto at_first = gather(observed_by(s), at_once(1));
+    (void)co_await std::move(at_first);
+    CHECK(is_over());
+    s.text.clear();
+    auto tasks = vector_of(after(1s, 1));
+    auto all = gather(observed_by(s), std::move(tasks));
+    (void)co_await std::move(all);
+    CHECK(is_over());
+    s.text.clear();
+    auto each = for_each(observed_by(s), std::views::iota(0, 3), at_once);
+    co_await std::move(each);
+    CHECK(is_over());
+    s.text.clear();
+    auto rest = transform(observed_by(s), std::views::iota(0, 3), [](int i) { return after(1s, i); });
+    (void)co_await std::move(rest);
+    CHECK(is_over());
+  };
+  simulate(main());
+}
+
 TEST_CASE("an observed gather may be moved until it is awaited") {
   auto main = []() -> task<> {
     scribe s;
