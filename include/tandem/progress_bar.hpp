@@ -1,5 +1,6 @@
 // tandem/progress_bar.hpp: how far it is, on a terminal or in a log: progress_bar. Included by itself: tandem.hpp
-// leaves it out, because of <iostream>. Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
+// leaves it out, because of <iostream>.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
 // needs: asio.hpp, clock.hpp, progress.hpp, detail/terminal.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
