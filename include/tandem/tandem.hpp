@@ -23,6 +23,7 @@
 #include "mutex.hpp"
 #include "policy.hpp"
 #include "priority_scheduler.hpp"
+#include "progress.hpp"
 #include "queue.hpp"
 #include "race.hpp"
 #include "rate_limiter.hpp"
