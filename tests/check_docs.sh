@@ -79,7 +79,8 @@ done
 for picture in book/en/*.svg; do
   [[ -f $picture ]] || continue
   chapter=${picture%.svg}
-  chapter=${chapter%_curve}.md
+  chapter=${chapter%_curve}
+  chapter=${chapter%_measured}.md
   grep -q "]($(basename "$picture"))" "$chapter" || complain "$picture: is not shown in $chapter"
 done
 

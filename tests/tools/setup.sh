@@ -1,12 +1,12 @@
 # Sourced by examples/run and tests/run: finds what they need and installs what is missing.
 #
-#   need THING...   makes sure that each of compiler, cmake, builder, asio, boost, catch2 ... is there, or ends with a sentence
+#   need THING...   makes sure that each of compiler, cmake, builder, asio, boost, sqlite ... is there, or ends with a sentence
 #   try_need THING  the same for what one can do without (clang, pkg-config, chromium): false, and $reason, where it can't
 #                   be had
 #
 # Debian and Ubuntu: with apt-get, as root or by sudo without a password. Nothing that is installed is ever removed or
-# replaced. Without these rights, or beside a Boost that is too old, header packages are unpacked into .deps/ of the
-# checkout, where CMakeLists.txt looks too. On other systems the sentences name the packages.
+# replaced. Without these rights, or beside a Boost that is too old, packages of headers and of static libraries are
+# unpacked into .deps/ of the checkout, where CMakeLists.txt looks too. On other systems the sentences name the packages.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 jobs=$(getconf _NPROCESSORS_ONLN)
@@ -67,6 +67,12 @@ find_browser() {
   done
   return 1
 }
+# links_with LIBRARY HEADER: a library that is not headers only can be used
+links_with() {
+  local dir unpacked=("-I$root/.deps/root/usr/include")
+  for dir in "$root"/.deps/root/usr/lib "$root"/.deps/root/usr/lib/*-linux-*; do unpacked+=("-L$dir"); done
+  find_compiler && printf '#include <%s>\nint main() {}\n' "$2" | "$CXX" "${unpacked[@]}" -x c++ - "-l$1" -o /dev/null
+}
 
 has() {
   case $1 in
@@ -76,6 +82,7 @@ has() {
     asio) version_at_least asio/version.hpp ASIO_VERSION 102201 ;;
     boost) find_header boost/pfr.hpp && version_at_least boost/version.hpp BOOST_VERSION 108100 ;;
     catch2) find_header catch2/catch_all.hpp || find_header catch2/catch.hpp ;;
+    sqlite) links_with sqlite3 sqlite3.h ;;
     clang) echo 'int main() {}' | clang++-19 -fsanitize=address -x c++ - -o /dev/null ;;
     chromium) find_browser ;;
     pkg-config | python3 | valgrind) command -v "$1" ;;
@@ -91,6 +98,7 @@ packages_by_system() {
     asio) echo "standalone Asio 1.22.1 or later|libasio-dev|asio-devel|asio|asio" ;;
     boost) echo "the headers of Boost 1.81 or later|libboost-dev (Debian 12: libboost1.81-dev)|boost-devel|boost|boost" ;;
     catch2) echo "Catch2 2.13 or later|catch2|catch-devel|catch2|catch2" ;;
+    sqlite) echo "SQLite 3|libsqlite3-dev|sqlite-devel|sqlite|sqlite" ;;
     benchmark) echo "Google Benchmark|libbenchmark-dev|google-benchmark-devel|benchmark|google-benchmark" ;;
     python3) echo "Python 3|python3|python3|python|python3" ;;
     chromium) echo "Chromium|(a snap; set CHROMIUM to a browser of that kind)|chromium|chromium|chromium" ;;
@@ -139,6 +147,7 @@ debian_packages() {
       builder) echo ninja-build ;;
       asio) echo libasio-dev ;;
       benchmark) echo libbenchmark-dev ;;
+      sqlite) echo libsqlite3-dev ;;
       boost)  # the package with the headers themselves: 1.81 on Debian 12, whose default is older, else the default
         version=$(apt-cache "${apt_options[@]}" show libboost-dev 2>/dev/null | sed -n 's/^Version: \([0-9]*\.[0-9]*\).*/\1/p' | head -n 1)
         printf 'libboost%s-dev\n' "$(printf '%s\n' 1.81 "${version:-1.81}" | sort -V | tail -n 1)" ;;
