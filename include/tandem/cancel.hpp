@@ -112,6 +112,7 @@ class single : public group {
   single(single&& o) noexcept : group(std::move(o)), task_(std::move(o.task_)) {}
   ~single() {
     if (frame_) frame_->destroy();
+    if (frame* c = was_awaited() ? task_.release() : nullptr) destroy_unstarted(*c);
   }
   void launch_it() noexcept {
     frame_ = task_.release();

@@ -281,7 +281,7 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
   }
   race_tuple(race_tuple&& o) : racing(std::move(o)), arms_(std::move(o.arms_)), discard_(std::move(o.discard_)) {}
   ~race_tuple() {
-    if (has_children()) (destroy<I>(), ...);
+    if (was_awaited()) (destroy<I>(), ...);
   }
 
   template <class F>
@@ -335,7 +335,7 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
   template <std::size_t J>
   void destroy() noexcept {
     if constexpr (!arm<J>::is_leaf)
-      if (frame* c = child_of<J>()) std::get<J>(arms_).body.release(), c->destroy();
+      if (frame* c = std::get<J>(arms_).body.release()) c->scope ? c->destroy() : destroy_unstarted(*c);
   }
   template <std::size_t J>
   void start(frame& f) noexcept {
@@ -433,9 +433,9 @@ class race_vector final : public racing {
   }
   race_vector(race_vector&& o) : racing(std::move(o)), arms_(std::move(o.arms_)), discard_(std::move(o.discard_)) {}
   ~race_vector() {
-    if (has_children())
+    if (was_awaited())
       for (auto& a : arms_)
-        if (frame* c = a.get(); c && c->scope) a.release(), c->destroy();
+        if (frame* c = a.release()) c->scope ? c->destroy() : destroy_unstarted(*c);
   }
 
   template <class F>

@@ -11,14 +11,18 @@
 #include <tandem/cancel.hpp>
 #include <tandem/event.hpp>
 #include <tandem/gather.hpp>
+#include <tandem/inspect.hpp>
+#include <tandem/lints.hpp>
 #include <tandem/mutex.hpp>
 #include <tandem/race.hpp>
 #include <tandem/run.hpp>
 #include <tandem/semaphore.hpp>
 #include <tandem/streams.hpp>
 #include <tandem/task_group.hpp>
+#include <tandem/trace.hpp>
 #include <tandem/wait.hpp>
 
+#include "../kit/json.hpp"
 #include "caches.hpp"
 #include "driver.hpp"
 #include "guards.hpp"
@@ -146,8 +150,10 @@ class world {
   std::vector<entry> log;
   bool closing = false;  // the context goes: no coroutine may run any more
   bool in_order = true;  // ready coroutines are not shuffled
+  bool is_watched = false;
 
   long now() {
+    if (is_watched && tandem::detail::loop::current()) look();
     const long t = static_cast<long>(clock::now().time_since_epoch() / std::chrono::seconds(1));
     check(t >= last_, "time never goes back");
     return last_ = t;
@@ -214,6 +220,16 @@ class world {
   unsigned stock = 0;
 
  private:
+  /// At the await tree, wherever the program is: in coroutines, handlers and destructors.
+  void look() {
+    ++looks_;
+    if (looks_ % 4 == 0) (void)tandem::format_await_tree();
+    if (looks_ % 16 == 0) {
+      const kit::json all = kit::json_reader::read(tandem::format_await_tree(tandem::tree_format::json));
+      check(all["virtual_time"].text == "true", "the tree is valid JSON");
+    }
+  }
+  unsigned long looks_ = 0;
   struct tree {
     asio::cancellation_signal signal;
     int calls = 0;
@@ -672,6 +688,7 @@ task<> crowds_pool(const node& n, world& w, mark& m, roster& r, tandem::worker_p
       if (way == 0) {
         h = co_await pool.submit(as_job, std::ref(r), number, std::move(t));
       } else if (way == 1) {
+        const tandem::detail::not_needed if_refused;  // and the lint is told
         h = pool.try_submit(as_job(r, number, std::move(t)));
       } else {
         auto first =
@@ -1334,6 +1351,7 @@ struct plan {
   unsigned stop_before = 0;      // the program is stopped before this step, counted from 1; 0: never
   unsigned stop_after = 0;       // the same after so many seconds; 0: never
   unsigned destroy_after = ~0u;  // the context is destroyed after so many steps
+  bool is_watched = false;       // by a timeline and lints, and the await tree is looked at
 };
 
 struct observation {
@@ -1354,9 +1372,18 @@ long live_frames() {
 observation run(const node& program, const plan& p) {
   const long frames = live_frames(), objects = counted::live;
   observation seen;
+  std::optional<tandem::timeline> chart;
+  std::optional<tandem::lints> lints;
+  if (p.is_watched) {
+    chart.emplace();
+    lints.emplace(tandem::lints_options{}, [](const tandem::lint& l) {
+      if (l.kind == tandem::lint_kind::never_awaited) broken("every task is awaited: " + l.text);
+    });
+  }
   {
     world w;
     w.in_order = p.seed == 0;
+    w.is_watched = p.is_watched;
     {
       asio::io_context context(1);
       auto& loop = tandem::detail::loop::alone_on(context);
@@ -1396,6 +1423,10 @@ observation run(const node& program, const plan& p) {
   }
   check(live_frames() == frames, "every frame is destroyed");
   check(counted::live == objects, "every object is destroyed");
+  if (chart) {
+    (void)kit::json_reader::read(chart->chrome_trace());
+    check(!chart->gantt().empty() && !chart->svg().empty(), "what happened can be drawn");
+  }
   return seen;
 }
 
@@ -1444,7 +1475,8 @@ void try_program(std::span<const std::uint8_t> bytes) {
   observe(program, p);
   p.seed = 1 + seed;
   const observation shuffled = observe(program, p);
-  check(observe(program, p) == shuffled, "the same seed gives the same run");
+  p.is_watched = true;
+  check(observe(program, p) == shuffled, "the same seed gives the same run, whoever watches");
 }
 
 void tell() { std::printf("%lu of %lu runs compared with the model\n", compared, of_runs); }

@@ -1,7 +1,7 @@
 # Sourced by examples/run and tests/run: finds what they need and installs what is missing.
 #
-#   need THING...   makes sure that each of compiler, cmake, builder, asio, boost, sqlite ... is there, or ends with a sentence
-#   try_need THING  the same for what one can do without (clang, pkg-config, chromium): false, and $reason, where it can't
+#   need THING...   makes sure that each of compiler, cmake, builder, asio, boost, catch2 ... is there, or ends with a sentence
+#   try_need THING  the same for what one can do without (sqlite, clang, chromium): false, and $reason, where it can't
 #                   be had
 #
 # Debian and Ubuntu: with apt-get, as root or by sudo without a password. Nothing that is installed is ever removed or
@@ -67,6 +67,7 @@ find_browser() {
   done
   return 1
 }
+
 # links_with LIBRARY HEADER: a library that is not headers only can be used
 links_with() {
   local dir unpacked=("-I$root/.deps/root/usr/include")

@@ -126,6 +126,7 @@ class await_tree_walk {
   static constexpr std::size_t most_frames = 1000;
 
   void visit(const frame& f, std::size_t depth) {
+    if (f.is_going()) return;  // a destructor looks
     if (frames_left_ == 0) {
       cut_off_ = true;
       return;

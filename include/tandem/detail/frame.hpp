@@ -129,6 +129,8 @@ class frame {
     else
       handle().destroy();
   }
+  /// It is being destroyed, and what it waits for maybe as well.
+  bool is_going() const noexcept { return destroyed_; }
   /// It was stopped, or an exception left it, or it was left before its end: see `use_failed`.
   void has_failed() noexcept { failed_ = true; }
 
@@ -169,17 +171,33 @@ inline bool use_failed() noexcept { return failed_frames() != 0 || std::uncaught
 /// Says so to whoever wants to hear of it. Defined with the loop.
 void was_never_awaited(frame& f) noexcept;
 
-/// Destroys a frame that never ran; `by_mistake` if nobody has asked for that. Its parameters may be tasks that never ran either, and so on; beyond a bounded
-/// depth they wait until the outer ones are gone, so that length of such a chain is not depth of the stack. Not
-/// inlined: see clock.hpp.
-[[gnu::noinline]] inline void destroy_unstarted(frame& f, bool by_mistake = false) noexcept {
-  struct state {
-    unsigned depth;
-    frame* put_off;
-  };
-  static constinit thread_local state s{};
+struct unstarted_frames {
+  unsigned depth;
+  unsigned not_needed;
+  frame* put_off;
+  /// Not inlined: see clock.hpp.
+  [[gnu::noinline]] static unstarted_frames& of_this_thread() noexcept {
+    static constinit thread_local unstarted_frames s{};
+    return s;
+  }
+};
+
+/// While it lives, tasks are destroyed that were handed over and turned out not to be needed: a job that was refused.
+class not_needed {
+ public:
+  not_needed() noexcept { ++unstarted_frames::of_this_thread().not_needed; }
+  ~not_needed() { --unstarted_frames::of_this_thread().not_needed; }
+  not_needed(const not_needed&) = delete;
+  not_needed& operator=(const not_needed&) = delete;
+};
+
+/// Destroys a frame that never ran; `by_mistake` if nobody has asked for that. Its parameters may be tasks that never ran
+/// either, and so on; beyond a bounded depth they wait until the outer ones are gone, so that length of such a chain is
+/// not depth of the stack.
+inline void destroy_unstarted(frame& f, bool by_mistake = false) noexcept {
+  auto& s = unstarted_frames::of_this_thread();
   constexpr unsigned max_depth = 64;
-  if (by_mistake && s.depth == 0) was_never_awaited(f);  // not a parameter of one
+  if (by_mistake && s.depth == 0 && s.not_needed == 0) was_never_awaited(f);  // nor is it a parameter of one
   if (s.depth == max_depth) {
     f.next_unstarted = std::exchange(s.put_off, &f);
     return;

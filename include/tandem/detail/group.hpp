@@ -70,6 +70,8 @@ class group : public stop_target {
     --pending_;
     return true;
   }
+  /// Then tasks that it still has are not needed.
+  bool was_awaited() const noexcept { return spent_; }
   /// A child has been taken: what the loop does next.
   step one_less() noexcept {
     if (--pending_ != 0) return step::none();

@@ -84,6 +84,7 @@ class job final : public Kind, public child_of<T> {
       : Kind(k), child_of<T>(static_cast<child_owner&>(*this), name) {
     call_.emplace(std::forward<F>(f), std::forward<A>(args)...);
   }
+  ~job() { forget_call(); }
 
   child_base& record() noexcept override { return *this; }
   const wait_node& node_of_stray() const noexcept override { return *this; }
@@ -107,7 +108,10 @@ class job final : public Kind, public child_of<T> {
     }
   }
   void refuse(std::exception_ptr e) noexcept override { this->fail(std::move(e)); }
-  void forget_call() noexcept override { call_.reset(); }
+  void forget_call() noexcept override {
+    const not_needed here;
+    call_.reset();
+  }
   void dispose() noexcept override {
     this->record_goes();
     delete this;
