@@ -4,6 +4,7 @@
 #include "kit/json.hpp"
 #include "kit/kit.hpp"
 
+#include <tandem/cancel.hpp>
 #include <tandem/event.hpp>
 #include <tandem/gather.hpp>
 #include <tandem/mutex.hpp>
@@ -157,6 +158,31 @@ TEST_CASE("coroutines whose start is put off because the stack is deep are shown
     seen = seen || contains(text, "  a task has not started\n");
   }
   CHECK(seen);
+}
+
+namespace shop {
+
+struct looks_when_it_goes {
+  explicit looks_when_it_goes(std::string& t) : text(t) {}
+  looks_when_it_goes(const looks_when_it_goes&) = delete;
+  ~looks_when_it_goes() { text = format_await_tree(); }
+  std::string& text;
+};
+task<> sells_until_stopped(std::string& text) {
+  const looks_when_it_goes here(text);
+  co_await gather(sells(), sleep_for(10s));
+}
+task<> closes(std::string& text) { (void)co_await try_timeout(1s, sells_until_stopped(text)); }
+
+}  // namespace shop
+
+TEST_CASE("a destructor may look while its coroutine is being stopped: what goes is not shown, what stays is") {
+  std::string text;
+  simulate(shop::closes(text));
+  INFO(text);
+  CHECK(contains(text, "shop::closes (test_inspect.cpp:"));
+  CHECK(!contains(text, "shop::sells_until_stopped"));
+  CHECK(!contains(text, "shop::sells "));
 }
 
 TEST_CASE("where no loop runs there is no tree of it: that is said") {
