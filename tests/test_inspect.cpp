@@ -7,6 +7,7 @@
 #include <tandem/cancel.hpp>
 #include <tandem/event.hpp>
 #include <tandem/gather.hpp>
+#include <tandem/generator.hpp>
 #include <tandem/mutex.hpp>
 #include <tandem/run.hpp>
 #include <tandem/semaphore.hpp>
@@ -22,6 +23,7 @@
 #include <csignal>
 #include <future>
 #include <mutex>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -50,9 +52,7 @@ task<> pay(mutex& m) {
 }
 
 constexpr int buy_waits = __LINE__ + 2;
-task<> buy(mutex& m) {
-  auto lock = co_await m.lock();
-}
+task<> buy(mutex& m) { auto lock = co_await m.lock(); }
 
 task<> looks_around(mutex& m, std::string& text, std::string& as_json) {
   co_await sleep_for(1500ms);
@@ -79,7 +79,8 @@ TEST_CASE("the await tree names each coroutine, its line, what it waits for, sin
   std::string text, as_json;
   simulate(shop::opens(text, as_json));
   INFO(text);
-  CHECK(contains(text, "shop::pay (test_inspect.cpp:" + std::to_string(shop::pay_locks + 1) + ") waits for sleep for 1500 ms"));
+  CHECK(contains(
+      text, "shop::pay (test_inspect.cpp:" + std::to_string(shop::pay_locks + 1) + ") waits for sleep for 1500 ms"));
   CHECK(contains(text, "shop::buy " + line(shop::buy_waits) + " waits for mutex for 1500 ms, held by shop::pay " +
                            line(shop::pay_locks)));
   CHECK(contains(text, "shop::looks_around (test_inspect.cpp:"));
@@ -275,6 +276,26 @@ TEST_CASE("real_a signal has the trees written, also when the loops are idle") {
   runs.join();
 }
 
+TEST_CASE("real_a call of the system goes on after the signal") {
+  await_trees_on_signal trees(SIGUSR1, [](const std::string&) {});
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const pthread_t reader = ::pthread_self();
+  std::thread writer([&] {
+    for (int i = 0; i != 20; ++i) {
+      ::pthread_kill(reader, SIGUSR1);
+      std::this_thread::sleep_for(1ms);
+    }
+    CHECK_NOTHROW(::write(ends[1], "x", 1) == 1 ? void() : throw std::runtime_error("write"));
+  });
+  char c = 0;
+  const auto n = ::read(ends[0], &c, 1);
+  writer.join();
+  CHECK(n == 1);
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
 TEST_CASE("a signal that cannot be caught is refused") { CHECK_THROWS(await_trees_on_signal(SIGKILL)); }
 
 // ---- the watchdog --------------------------------------------------------------------------------------------------
@@ -286,11 +307,11 @@ void block(std::chrono::milliseconds time) { std::this_thread::sleep_for(time); 
 constexpr int counts_waits = __LINE__ + 2;
 task<> counts_the_till() {
   co_await yield();
-  block(300ms);
+  block(500ms);
   co_await yield();
 }
 task<> blocks_and_ends() {
-  block(300ms);
+  block(500ms);
   co_return;
 }
 task<> asks_one_that_blocks_and_ends() {
@@ -338,10 +359,11 @@ TEST_CASE("real_who keeps the loop is named with its line, while it does and whe
   CHECK(!got.all[0].is_over);
   CHECK(got.all[0].lasted >= 100ms);
   CHECK(got.all[1].is_over);
-  CHECK(got.all[1].lasted >= 270ms);
+  CHECK(got.all[1].lasted >= 250ms);
   CHECK(contains(got.all[1].await_tree, "shop::customer (test_inspect.cpp:"));
   CHECK(contains(got.all[1].await_tree, "waits for event"));
-  const std::string where = "; look at what follows its co_await at test_inspect.cpp:" + std::to_string(shop::counts_waits);
+  const std::string where =
+      "; look at what follows its co_await at test_inspect.cpp:" + std::to_string(shop::counts_waits);
   CHECK(contains(got.all[0].text(), "shop::counts_the_till has blocked its loop for 1"));
   CHECK(contains(got.all[0].text(), " ms and goes on" + where));
   CHECK(contains(got.all[1].text(), "shop::counts_the_till blocked its loop for "));
@@ -360,6 +382,45 @@ TEST_CASE("real_a coroutine that has ended with its stall is named, not the one 
     CHECK(s.line == 0);
     CHECK(contains(s.text(), "; look at its beginning, in test_inspect.cpp"));
   }
+}
+
+namespace shop {
+
+task<> ends_at_once() { co_return; }
+constexpr int blocks_after_a_child = __LINE__ + 2;
+task<> blocks_after_one_that_ends() {
+  co_await yield();
+  co_await ends_at_once();
+  block(500ms);
+  co_await yield();
+}
+constexpr int yields_after = __LINE__ + 2;
+generator<int> counts() {
+  co_await yield();
+  co_yield 1;
+  block(500ms);
+  co_yield 2;
+}
+task<> pulls() {
+  auto numbers = counts();
+  while (auto n = co_await numbers.next()) {
+  }
+}
+
+}  // namespace shop
+
+TEST_CASE("real_a child that has ended before is not blamed, and a generator goes on from where it yielded") {
+  shop::reports got;
+  {
+    stall_watchdog watchdog({.threshold = 100ms}, got.taker());
+    tandem::run(shop::blocks_after_one_that_ends());
+    tandem::run(shop::pulls());
+  }
+  REQUIRE(got.all.size() == 4);
+  CHECK(got.all[1].function == "shop::blocks_after_one_that_ends");
+  CHECK(got.all[1].line == static_cast<std::uint_least32_t>(shop::blocks_after_a_child));
+  CHECK(got.all[3].function == "shop::counts");
+  CHECK(got.all[3].line == static_cast<std::uint_least32_t>(shop::yields_after + 1));
 }
 
 TEST_CASE("real_a loop that is there already, on another thread, is watched, under simulate too") {

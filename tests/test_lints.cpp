@@ -7,6 +7,7 @@
 #include <tandem/event.hpp>
 #include <tandem/gather.hpp>
 #include <tandem/mutex.hpp>
+#include <tandem/priority_scheduler.hpp>
 #include <tandem/queue.hpp>
 #include <tandem/resource_pool.hpp>
 #include <tandem/run.hpp>
@@ -16,7 +17,8 @@
 
 #include TANDEM_ASIO_HEADER(io_context.hpp)
 
-#include <new>
+#include <memory>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -59,6 +61,8 @@ task<> fails_at_once() {
   throw std::runtime_error("no stamp");
   co_return;
 }
+task<> at_once() { co_return; }
+task<> told_where(std::source_location) { co_await yield(); }
 task<> takes(task<> letter) { co_await std::move(letter); }
 
 }  // namespace post
@@ -77,8 +81,10 @@ TEST_CASE("a task that nobody awaits is named, once for each place, and counted"
   CHECK(found[0].file == "test_lints.cpp");
   CHECK(found[0].line == 0);
   CHECK(found[0].count == 2);
-  CHECK(contains(found[0].text, "post::deliver (test_lints.cpp) was never awaited, so it did nothing; dropped by "
-                                "post::forgets_a_letter " + line(post::forgets_at) + ";"));
+  CHECK(contains(found[0].text,
+                 "post::deliver (test_lints.cpp) was never awaited, so it did nothing; dropped by "
+                 "post::forgets_a_letter " +
+                     line(post::forgets_at) + ";"));
 }
 
 TEST_CASE("a task that is made and dropped where no loop runs is named") {
@@ -86,6 +92,24 @@ TEST_CASE("a task that is made and dropped where no loop runs is named") {
   { auto forgotten = post::deliver("to Ann"); }
   REQUIRE(watch.found().size() == 1);
   CHECK(watch.found()[0].function == "post::deliver");
+}
+
+TEST_CASE("a coroutine that takes a place in the source is called by its own name") {
+  lints watch({}, ignore);
+  { auto forgotten = post::told_where(std::source_location::current()); }
+  REQUIRE(watch.found().size() == 1);
+  CHECK(watch.found()[0].function == "post::told_where");
+}
+
+TEST_CASE("what tandem makes of an awaitable is no coroutine of the program") {
+  const auto forgets = []() -> task<> {
+    auto both = gather(sleep_for(1s), yield());
+    co_await yield();
+  };
+  const std::vector<lint> found = found_in(forgets());
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].function.empty());
+  CHECK(contains(found[0].text, "an awaitable was never awaited, so it did nothing; dropped by "));
 }
 
 TEST_CASE("a gather that nobody awaits is told by its tasks") {
@@ -104,7 +128,7 @@ TEST_CASE("a gather that nobody awaits is told by its tasks") {
 TEST_CASE("tasks that go unstarted because something failed or was stopped are no mistake") {
   const auto all_kinds = []() -> task<> {
     const std::string none = "";
-    for (int kind = 0; kind != 8; ++kind) {
+    for (int kind = 0; kind != 11; ++kind) {
       try {
         std::vector<task<>> letters;
         letters.push_back(post::fails_at_once());
@@ -126,6 +150,19 @@ TEST_CASE("tasks that go unstarted because something failed or was stopped are n
         if (kind == 6) co_await timeout(1ms, post::takes(post::takes(post::deliver("late"))));
         if (kind == 7) {
           co_await post::fails();  // with the letters here
+        }
+        if (kind == 8) (void)co_await race(post::at_once(), post::takes(post::deliver("to Ann")));
+        if (kind == 9) {
+          std::vector<task<>> arms;
+          arms.push_back(post::at_once());
+          arms.push_back(post::deliver("to Ann"));
+          (void)co_await race(std::move(arms));
+        }
+        if (kind == 10) {
+          priority_scheduler desk({.slots = 1});
+          desk.submit({}, post::deliver("first"));
+          desk.submit({.deadline = clock::now()}, post::deliver("too late"));
+          co_await desk.drain();
         }
         for (auto& l : letters)
           if (l) co_await std::move(l);
@@ -251,10 +288,16 @@ TEST_CASE("what is held across a long wait of another is told, with both lines")
   CHECK(found[0].kind == lint_kind::long_hold);
   CHECK(found[0].function == "post::sorts");
   CHECK(found[0].line == static_cast<std::uint_least32_t>(post::locks_at));
-  CHECK(contains(found[0].text, "post::sorts " + line(post::locks_at) + " holds what another waits for (mutex): post::wants " +
-                                    line(post::waits_at) + " has waited for 4999 ms"));
+  CHECK(contains(found[0].text, "post::sorts " + line(post::locks_at) +
+                                    " holds what another waits for (mutex): post::wants " + line(post::waits_at) +
+                                    " has waited for 4999 ms"));
   CHECK(found_in(post::office(900ms)).empty());
   CHECK(found_in(post::office(900ms), {.long_hold = 500ms}).size() == 1);
+}
+
+TEST_CASE("a hold is found as soon as it is long and something goes on") {
+  const auto while_others_tick = []() -> task<> { co_await gather(post::office(1100ms), post::ticks(100, 30ms)); };
+  CHECK(found_in(while_others_tick()).size() == 1);
 }
 
 TEST_CASE("a permit is told of in debug builds, a lease always") {
@@ -312,6 +355,26 @@ TEST_CASE("lints and timelines of one thread hear the same") {
   CHECK(watch.found().size() == 1);
   CHECK(inner.found().size() == 1);
   CHECK(contains(chart.gantt(), "post::deliver"));
+}
+
+TEST_CASE("the function may own what has a loop, and may drop tasks and simulate") {
+  {
+    struct desk {
+      asio::io_context context;
+    };
+    auto owned = std::make_shared<desk>();
+    tandem::run(owned->context, post::at_once());
+    lints watch({}, [owned](const lint&) {});
+    owned.reset();
+  }
+  int reports = 0;
+  lints watch({}, [&](const lint&) {
+    ++reports;
+    auto forgotten = post::deliver("one more");
+    simulate(post::at_once());
+  });
+  { auto forgotten = post::deliver("to Ann"); }
+  CHECK(reports == 1);
 }
 
 TEST_CASE("a loop may outlive them, and then hears nothing") {

@@ -2,6 +2,7 @@
 
 #include <tandem/cancel.hpp>
 #include <tandem/gather.hpp>
+#include <tandem/generator.hpp>
 #include <tandem/run.hpp>
 #include <tandem/task_group.hpp>
 #include <tandem/threads.hpp>
@@ -715,6 +716,33 @@ TEST_CASE("a loop may outlive the timeline, whose end then goes with a later one
   }
   { timeline t; }
   CHECK(tandem::detail::trace_recorder::count() == before);
+}
+
+namespace shop {
+
+generator<int> deliveries() {
+  for (int i = 0; i != 3; ++i) {
+    co_await sleep_for(10ms);
+    co_yield i;
+  }
+}
+task<> receives() {
+  auto all = deliveries();
+  while (auto one = co_await all.next()) {
+  }
+}
+
+}  // namespace shop
+
+TEST_CASE("a generator is one line, however often it is asked") {
+  timeline t;
+  simulate(shop::receives());
+  const std::string chart = t.gantt();
+  INFO(chart);
+  const std::size_t first = chart.find("shop::deliveries");
+  CHECK(first != chart.npos);
+  CHECK(chart.find("shop::deliveries", first + 1) == chart.npos);
+  CHECK(!contains(chart, "stopped"));
 }
 
 TEST_CASE("of timelines that live at once, each hears of a loop, in whatever order they go") {

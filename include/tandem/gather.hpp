@@ -351,7 +351,7 @@ class gather_tuple final : public gathering {
       : gathering(std::move(o)), children_(std::exchange(o.children_, {})), observer_(o.observer_) {}
   ~gather_tuple() {
     for (std::size_t i = 0; i != sizeof...(Ts); ++i)
-      if (frame* c = children_[i]) has_children() ? destroy(*c, i, observer_) : destroy_unstarted(*c);
+      if (frame* c = children_[i]) has_children() ? destroy(*c, i, observer_) : destroy_unstarted(*c, !was_awaited());
     observer_.finish();
   }
 

@@ -207,7 +207,6 @@ class generator_wait;
 /// The part of a generator's promise that does not depend on T.
 class generator_frame : public frame {
  public:
-  explicit generator_frame(const std::source_location& coroutine) noexcept : frame(coroutine) {}
   void return_void() noexcept {}
   void unhandled_exception() noexcept {
     if (destroyed_) std::terminate();
@@ -447,9 +446,8 @@ class yielded_copy {
 template <class T>
 class generator_promise final : public generator_frame {
  public:
-  explicit generator_promise(const std::source_location& here = std::source_location::current()) noexcept
-      : generator_frame(here) {}
-  generator<T> get_return_object() noexcept {
+  generator<T> get_return_object(const std::source_location& here = std::source_location::current()) noexcept {
+    where = here;
     static_assert(alignof(generator_promise) <= 2 * sizeof(void*));
     return generator<T>(*this);
   }

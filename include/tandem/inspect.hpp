@@ -1,7 +1,7 @@
 // tandem/inspect.hpp: what coroutines are doing now: format_await_tree, also from other threads and on a signal;
 // stall_watchdog, for those that do not let others run. Included by itself: tandem.hpp leaves it out.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs:
+// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/json.hpp, detail/loop.hpp, detail/random.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -64,8 +65,9 @@ std::string format_all_await_trees(tree_format format = tree_format::text,
 /// `kill -USR1` from outside.
 ///
 /// It has a thread of its own, and writes `format_all_await_trees()` to stderr, or calls `write` with it on that
-/// thread; an exception of `write` ends the program. The signal interrupts nothing and counts as work of no loop.
-/// Throws what asio::signal_set throws, for a signal that there is not, or that cannot be caught.
+/// thread; an exception of `write` ends the program. The signal counts as work of no loop; calls of the system that it
+/// interrupts are begun again, but for those that never are, such as `poll`. Throws what asio::signal_set throws, for a
+/// signal that there is not, or that cannot be caught.
 class await_trees_on_signal {
  public:
   explicit await_trees_on_signal(int signal);
@@ -112,9 +114,10 @@ struct stall_watchdog_options {
 /// coroutine that ran for the longest part of it, even if it has ended with the stall. Handlers of Asio, destructors of
 /// stopped coroutines and predicates of a `condition` are not watched.
 ///
-/// It looks four times in a threshold, but not more than once a millisecond: a stall is noticed at most a quarter of
-/// the threshold late, and one that is shorter never is. Loops pay for it with some ten instructions for each
-/// resumption; without a watchdog with one predictable branch. An exception of `report` ends the program.
+/// It looks four times in a threshold, but not more than once a millisecond: a stall is noticed when it has lasted for
+/// one threshold to one and a quarter, and one that is shorter never is. Loops pay for it with some ten instructions
+/// for each resumption; without a watchdog with one predictable branch. When memory runs out a report may come late. An
+/// exception of `report` ends the program.
 class stall_watchdog {
  public:
   /// Reports to stderr. Throws std::invalid_argument unless the threshold is positive.
@@ -133,7 +136,7 @@ class stall_watchdog {
  private:
   class watched;
   void watch();
-  std::vector<stall> look();
+  void look(std::vector<stall>& reports);
   std::chrono::milliseconds threshold_;
   std::function<void(const stall&)> report_;
   mutable std::mutex mutex_;  // of what follows
@@ -276,7 +279,7 @@ class await_tree_request final : public loop_request {
     }
   }
   std::string tree, kept_by;
-  bool is_virtual = false, is_answered = false;
+  bool is_answered = false;
 
  private:
   tree_format format_;
@@ -365,6 +368,13 @@ inline await_trees_on_signal::await_trees_on_signal(int signal)
     : await_trees_on_signal(signal, [](const std::string& trees) { std::fputs(trees.c_str(), stderr); }) {}
 inline await_trees_on_signal::await_trees_on_signal(int signal, std::function<void(const std::string&)> write)
     : signals_(context_, signal), write_(std::move(write)) {
+#if defined(SA_RESTART)
+  struct sigaction action;
+  if (sigaction(signal, nullptr, &action) == 0) {
+    action.sa_flags |= SA_RESTART;
+    sigaction(signal, &action, nullptr);
+  }
+#endif
   listen();
   thread_ = std::thread([this] { context_.run(); });
 }
@@ -375,7 +385,12 @@ inline await_trees_on_signal::~await_trees_on_signal() {
 inline void await_trees_on_signal::listen() {
   signals_.async_wait([this](const error_code& error, int) {
     if (error) return;
-    write_(format_all_await_trees());
+    std::optional<std::string> trees;
+    try {
+      trees = format_all_await_trees();
+    } catch (const std::bad_alloc&) {  // perhaps the next time
+    }
+    if (trees) write_(*trees);
     listen();
   });
 }
@@ -384,9 +399,11 @@ inline std::string stall::text() const {
   std::string out(function.empty() ? std::string_view("a coroutine") : function);
   const std::string time = std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(lasted).count());
   out += is_over ? " blocked its loop for " + time + " ms" : " has blocked its loop for " + time + " ms and goes on";
-  out += line != 0 ? "; look at what follows its co_await at " : "; look at its beginning, in ";
-  out.append(file);
-  if (line != 0) out += ':' + std::to_string(line);
+  if (!file.empty()) {
+    out += line != 0 ? "; look at what follows its co_await at " : "; look at its beginning, in ";
+    out.append(file);
+    if (line != 0) out += ':' + std::to_string(line);
+  }
   if (!await_tree.empty()) out += "; then:" + await_tree;
   return out += '\n';
 }
@@ -421,8 +438,8 @@ class stall_watchdog::watched final : public detail::loop_request {
       longest_ = where_;
     }
     if (is_reported_ || now - since_ < threshold) return false;
-    is_reported_ = true;
     reports.push_back(report(now));
+    is_reported_ = true;
     const std::scoped_lock lock(detail::loop_requests::get().mutex);
     detail::loop_requests::get().all.push_back(*this);
     return true;
@@ -509,14 +526,17 @@ inline void stall_watchdog::watch() {
     wake_.wait_for(lock, period, [this] { return ends_; });
     is_last = ends_;
     lock.unlock();
-    std::vector<stall> reports = look();
+    std::vector<stall> reports;
+    try {
+      look(reports);
+    } catch (const std::bad_alloc&) {  // what is missing is found the next time, or told when it is over
+    }
     for (const stall& s : reports) report_(s);
     lock.lock();
     for (const stall& s : reports) stalls_ += !s.is_over;
   }
 }
-inline std::vector<stall> stall_watchdog::look() {
-  std::vector<stall> reports;
+inline void stall_watchdog::look(std::vector<stall>& reports) {
   const auto now = std::chrono::steady_clock::now();
   detail::loops_alive& loops = detail::loops_alive::get();
   for (auto& w : loops_) w->is_there = false;
@@ -532,7 +552,6 @@ inline std::vector<stall> stall_watchdog::look() {
   for (auto& w : loops_)
     if (!w->is_there) w->end(now, reports);
   std::erase_if(loops_, [](const auto& w) { return !w->is_there; });
-  return reports;
 }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -1,7 +1,7 @@
 // tandem/lints.hpp: mistakes that a running program shows: lints, of tasks that nobody awaited, of polling, and of what
 // is held across long waits. Included by itself: tandem.hpp leaves it out.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs:
+// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/random.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -14,6 +14,7 @@
 #include "detail/loop.hpp"
 #include "detail/loop_watcher.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -98,6 +99,12 @@ class lints::recorder final : public detail::loop_watcher {
     const std::scoped_lock lock(mutex_);
     return found_;
   }
+  /// Nothing more is reported. What the function owns goes when the caller destroys it, without a lock.
+  std::function<void(const lint&)> stop() {
+    const std::scoped_lock lock(mutex_);
+    give_up();
+    return std::exchange(report_, nullptr);
+  }
 
  private:
   using real_time = std::chrono::steady_clock;
@@ -115,11 +122,8 @@ class lints::recorder final : public detail::loop_watcher {
     if (has_given_up_) return;
     try {
       const clock::time_point now = l.now();
-      const auto last = looked_at_.emplace(l.number(), now).first;
-      if (now - last->second >= options_.long_hold / 2) {
-        last->second = now;
-        look_for_long_holds(l, f, now);
-      }
+      const auto next = next_look_.emplace(l.number(), now + options_.long_hold / 2).first;
+      if (now >= next->second) next->second = look_for_long_holds(l, f, now);
       if (starts) habits_.erase(&f);
       if (const auto h = habits_.find(&f); h != habits_.end()) h->second.woken = real_time::now();
     } catch (...) {
@@ -144,7 +148,8 @@ class lints::recorder final : public detail::loop_watcher {
         if (h.times == options_.polls && h.worked < work_of_a_poll * static_cast<std::int64_t>(h.times)) {
           add(lint_kind::polling, f, true, [&](std::string& text) {
             text += " polls: it was woken from " + std::string(what) + ' ' + std::to_string(h.times) +
-                    " times in a row, only to wait again; an event, a condition or a queue wakes it when there is need";
+                    " times in a row, only to wait again; if that is for something, let an event, a condition or a "
+                    "queue wake it";
           });
           h = {.where = f.where};
         } else if (h.times == options_.polls) {
@@ -182,44 +187,54 @@ class lints::recorder final : public detail::loop_watcher {
   void give_up() noexcept {
     has_given_up_ = true;
     habits_ = {};
-    looked_at_ = {};
+    next_look_ = {};
   }
 
   /// Visits the await tree.
   struct long_waits {
     recorder& owner;
     const detail::frame& granted;  // goes on now
-    clock::time_point now;
+    clock::time_point now, next;
     void begin(const detail::await_tree_node& node) {
       if (node.state != detail::await_tree_node::waits || &node.f == &granted) return;
       const detail::wait_node& n = *node.f.waits_for;
       const auto since = n.since();
       const detail::holder* h = since && n.children() == 0 ? n.held_by() : nullptr;
-      if (!h || now - *since < owner.options_.long_hold) return;
+      if (!h || detail::is_ours(detail::function_name(h->where().function_name()))) return;
+      if (now - *since < owner.options_.long_hold) {
+        next = std::min(next, *since + owner.options_.long_hold);
+        return;
+      }
       owner.add(lint_kind::long_hold, h->where(), true, node.f.where.line(), [&](std::string& text) {
         text += std::string(" holds what another waits for (") + n.what() + "): ";
-        detail::append_place(text, node.function, node.f.where, true);
+        if (node.function.empty())
+          text += "it";
+        else
+          detail::append_place(text, node.function, node.f.where, true);
         text += " has waited for " + std::to_string((now - *since).count() / 1'000'000) +
                 " ms; let go of it before a long wait";
       });
     }
     void end() noexcept {}
   };
-  void look_for_long_holds(detail::loop& l, const detail::frame& granted, clock::time_point now) {
-    long_waits visitor{*this, granted, now};
+  /// Gives when to look again: half a `long_hold` later, or when a wait that there is now will have taken one.
+  clock::time_point look_for_long_holds(detail::loop& l, const detail::frame& granted, clock::time_point now) {
+    long_waits visitor{*this, granted, now, now + options_.long_hold / 2};
     detail::await_tree_walk walk(visitor);
     for (const detail::root* r = l.first_root(); r; r = detail::loop::next_root(*r)) walk.visit(*r, 0);
+    return visitor.next;
   }
 
   template <class Write>
   void add(lint_kind kind, const detail::frame& f, bool has_line, Write write) {
-    add(kind, f.where, has_line, 0, write);
+    add(kind, f.where, has_line, f.where.line(), write);  // of two lambdas of a function too
   }
-  /// `other`: a line of somebody else that it is about too.
+  /// `other`: what tells it from others at that place, as the line of somebody else that it is about too.
   template <class Write>
   void add(lint_kind kind, const std::source_location& where, bool has_line, std::uint_least32_t other, Write write) {
-    const std::string_view function = detail::function_name(where.function_name());
-    const std::string_view file = detail::file_name(where.file_name());
+    std::string_view function = detail::function_name(where.function_name()),
+                     file = detail::file_name(where.file_name());
+    if (detail::is_ours(function)) function = file = {};
     const std::uint_least32_t line = has_line ? where.line() : 0;
     for (std::size_t i = 0; i != found_.size(); ++i)
       if (lint& l = found_[i];
@@ -228,7 +243,10 @@ class lints::recorder final : public detail::loop_watcher {
         return;
       }
     std::string text;
-    detail::append_place(text, function, where, has_line);
+    if (function.empty())
+      text += "an awaitable";
+    else
+      detail::append_place(text, function, where, has_line);
     write(text);
     others_.push_back(other);
     found_.push_back({kind, function, file, line, std::move(text), 1});
@@ -237,10 +255,10 @@ class lints::recorder final : public detail::loop_watcher {
   }
 
   const lints_options options_;
-  const std::function<void(const lint&)> report_;
+  std::function<void(const lint&)> report_;
   bool has_given_up_ = false;
   std::unordered_map<const detail::frame*, habit> habits_;          // that wait by polling, so far
-  std::unordered_map<std::uint64_t, clock::time_point> looked_at_;  // by the number of the loop
+  std::unordered_map<std::uint64_t, clock::time_point> next_look_;  // by the number of the loop
   std::vector<lint> found_;
   std::vector<std::uint_least32_t> others_;
 };
@@ -259,7 +277,10 @@ inline lints::lints(lints_options options, std::function<void(const lint&)> repo
   recorder_ = new recorder(options, std::move(report));
   recorder_->open();
 }
-inline lints::~lints() { recorder_->close(); }
+inline lints::~lints() {
+  const std::function<void(const lint&)> report = recorder_->stop();
+  recorder_->close();
+}
 inline std::vector<lint> lints::found() const { return recorder_->found(); }
 
 }  // namespace tandem::inline TANDEM_CONFIG

@@ -50,8 +50,8 @@ struct live_timeline_options {
 /// stream: `out`, which is a terminal only if it is std::cout, std::cerr or std::clog.
 ///
 /// Meanwhile std::cout, std::cerr and std::clog, where they are terminals, print whole lines above the chart: the
-/// begin of a line waits for its end, or for the end of the live_timeline. It takes their buffers away for that; give
-/// them no others meanwhile. What is written to the terminal in other ways, by printf or by another process, is drawn
+/// begin of a line waits for its end, or for the end of the live_timeline. It takes their buffers away for that: give
+/// them no others meanwhile, and let no other thread print while it begins or finishes. What is written to the terminal in other ways, by printf or by another process, is drawn
 /// over in part. A second live_timeline at the same time draws over the first.
 ///
 /// Hears of loops as `timeline` does, and like it is destroyed on the thread that made it. A drawing copies the record
@@ -74,7 +74,6 @@ class live_timeline {
 
  private:
   std::string chart(bool is_last) const;
-  void draw_until_finished() noexcept;
 
   timeline timeline_;
   const live_timeline_options options_;
@@ -82,6 +81,7 @@ class live_timeline {
   detail::terminal terminal_;
   bool has_finished_ = false;
   struct drawing;
+  void draw_until_finished(drawing& d) noexcept;
   std::unique_ptr<drawing> drawing_;  // on a terminal, until it has finished
 };
 
@@ -224,7 +224,7 @@ inline live_timeline::live_timeline(live_timeline_options options, std::ostream&
   if (!terminal_.is_terminal) return;
   drawing_ = std::make_unique<drawing>(out);
   try {
-    drawing_->thread = std::thread([this] { draw_until_finished(); });
+    drawing_->thread = std::thread([this, &d = *drawing_] { draw_until_finished(d); });
   } catch (const std::system_error&) {  // no thread is to be had: the chart is there at the end
   }
 }
@@ -251,8 +251,7 @@ inline std::string live_timeline::chart(bool is_last) const {
                            is_last ? clock::time_point::min() : detail::real_now());
 }
 
-inline void live_timeline::draw_until_finished() noexcept {
-  drawing& d = *drawing_;
+inline void live_timeline::draw_until_finished(drawing& d) noexcept {
   std::unique_lock lock(d.mutex);
   while (!d.wake.wait_for(lock, options_.interval, [&] { return d.ends; })) {
     lock.unlock();

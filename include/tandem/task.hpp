@@ -80,7 +80,6 @@ namespace detail {
 template <class T>
 class promise_with_result : public frame {
  public:
-  explicit promise_with_result(const std::source_location& coroutine) noexcept : frame(coroutine) {}
   detail::result<T> result;
   void unhandled_exception() noexcept {
     // A destructor throws in a frame that is being destroyed: the compilers bring that here and then leave the frame.
@@ -93,9 +92,8 @@ class promise_with_result : public frame {
 template <class T>
 class promise final : public promise_with_result<T> {
  public:
-  explicit promise(const std::source_location& here = std::source_location::current()) noexcept
-      : promise_with_result<T>(here) {}
-  task<T> get_return_object() noexcept {
+  task<T> get_return_object(const std::source_location& here = std::source_location::current()) noexcept {
+    this->where = here;
     static_assert(alignof(promise) <= 2 * sizeof(void*), "coroutine frames cannot hold over-aligned results");
     return task<T>(*this);
   }
@@ -109,9 +107,10 @@ class promise final : public promise_with_result<T> {
 template <>
 class promise<void> final : public promise_with_result<void> {
  public:
-  explicit promise(const std::source_location& here = std::source_location::current()) noexcept
-      : promise_with_result<void>(here) {}
-  task<void> get_return_object() noexcept { return task<void>(*this); }
+  task<void> get_return_object(const std::source_location& here = std::source_location::current()) noexcept {
+    where = here;
+    return task<void>(*this);
+  }
   void return_void() noexcept { result.set_value(); }
 };
 
@@ -123,10 +122,9 @@ class child_node : public wait_node {
   frame* child(std::size_t) const noexcept override { return child_; }
   frame* passes_stop_to() const noexcept override { return child_; }
   void stop(stop_mode) noexcept override {}
-  step child_ended(frame& child, fate how) noexcept override {
+  step child_ended(frame&, fate how) noexcept override {
     if (how == fate::done) return step::resume(*waiter);
-    child.destroy();
-    child_ = nullptr;
+    std::exchange(child_, nullptr)->destroy();
     return step::reap(*waiter);
   }
 

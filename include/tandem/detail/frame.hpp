@@ -107,12 +107,12 @@ class frame {
   detail::scope* scope = nullptr;  // set when the frame starts
   wait_node* waits_for = nullptr;  // null while the frame runs, and before it starts
   union {
-    std::source_location where;  // of the latest co_await; before the first one, of the coroutine itself
+    std::source_location where{};  // of the latest co_await; before the first one, of the coroutine itself
     frame* next_put_off;         // instead, while `start` says that it is put off
   };
   std::uint32_t index = 0;  // which child of its owner this is
 
-  explicit frame(const std::source_location& coroutine) noexcept : where(coroutine) {}
+  frame() = default;
   frame(const frame&) = delete;
   frame& operator=(const frame&) = delete;
 

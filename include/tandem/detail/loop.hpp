@@ -1225,12 +1225,12 @@ inline bool loop::start(frame& child) noexcept {
 }
 
 [[gnu::cold]] inline bool loop::start_observed(frame& child) noexcept {
-  child.known_to_loop = true;
-  if (tracer_) tracer_->resumes(*this, child, true);
+  const bool starts = !std::exchange(child.known_to_loop, true);  // or it is a generator, which goes on
+  if (tracer_) tracer_->resumes(*this, child, starts);
   const std::source_location parent = turn_.where.load(std::memory_order_relaxed);
   const bool parent_starts = turn_.starts.load(std::memory_order_relaxed);
   turn_.where.store(child.where, std::memory_order_relaxed);
-  turn_.starts.store(true, std::memory_order_relaxed);
+  turn_.starts.store(starts, std::memory_order_relaxed);
   ++depth_;
   child.handle().resume();
   --depth_;

@@ -35,20 +35,24 @@ class loop_watcher : public tracer {
       is_closed_ = true;
       forget();
     }
-    loops_alive& loops = loops_alive::get();
-    const std::scoped_lock lock(loops.mutex);
-    last_loop_ = loops.last_number;
-    if (of_this_thread() == this) leave(of_this_thread());
-    for (loop_watcher* w = all(); w; w = w->next_)  // not the latest one: they may go in any order
-      if (w->outer_ == this) leave(w->outer_);
-    for (loop_watcher** place = &all(); loop_watcher* w = *place;) {  // the later one comes first
-      if (w->is_known(loops)) {
-        place = &w->next_;
-      } else {
-        *place = w->next_;
-        delete w;
+    loop_watcher* unknown = nullptr;
+    {
+      loops_alive& loops = loops_alive::get();
+      const std::scoped_lock lock(loops.mutex);
+      last_loop_ = loops.last_number;
+      if (of_this_thread() == this) leave(of_this_thread());
+      for (loop_watcher* w = all(); w; w = w->next_)  // not the latest one: they may go in any order
+        if (w->outer_ == this) leave(w->outer_);
+      for (loop_watcher** place = &all(); loop_watcher* w = *place;) {  // the later one comes first
+        if (w->is_known(loops)) {
+          place = &w->next_;
+        } else {
+          *place = w->next_;
+          w->next_ = std::exchange(unknown, w);
+        }
       }
     }
+    while (unknown) delete std::exchange(unknown, unknown->next_);
   }
   /// How many there are, those included that only loops know; for tests.
   static std::size_t count() noexcept {
@@ -88,10 +92,21 @@ class loop_watcher : public tracer {
     note([&] { never_awaited(l, f); });
     if (passes_on_to_) passes_on_to_->was_never_awaited(l, f);
   }
+  /// What a user's function does that is called from there is not noted.
   template <class Event>
   void note(Event event) noexcept {
+    bool& notes = this_thread_notes();
+    if (notes) return;
     const std::scoped_lock lock(mutex_);
-    if (!is_closed_) event();
+    if (is_closed_) return;
+    notes = true;
+    event();
+    notes = false;
+  }
+  /// Not inlined: see clock.hpp.
+  [[gnu::noinline]] static bool& this_thread_notes() noexcept {
+    static constinit thread_local bool notes = false;
+    return notes;
   }
 
   bool is_known(const loops_alive& loops) const noexcept {
