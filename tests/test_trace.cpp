@@ -720,7 +720,7 @@ TEST_CASE("a loop may outlive the timeline, whose end then goes with a later one
 
 namespace shop {
 
-generator<int> deliveries() {
+tandem::generator<int> deliveries() {
   for (int i = 0; i != 3; ++i) {
     co_await sleep_for(10ms);
     co_yield i;
