@@ -65,9 +65,9 @@ struct lints_options {
 /// real time.
 ///
 /// `report` is called on the loop's thread, between two coroutines or where the task is destroyed, with a lock that all
-/// of its calls share: it must not use the `lints`, and an exception ends the program. Each resumption costs a lock, a
-/// look-up and two readings of the clock, and twice in a `long_hold` the await tree is gone through. When memory runs
-/// out nothing more is reported.
+/// of its calls share: it must not use the `lints`; what else it does is not heard; an exception ends the program. Each
+/// resumption costs a lock, a look-up and two readings of the clock, and twice in a `long_hold` the await tree is gone
+/// through. When memory runs out nothing more is reported.
 class lints {
  public:
   /// Reports to stderr. Throws std::invalid_argument for options that are not positive.
