@@ -193,8 +193,8 @@ class not_needed {
 
 /// Destroys a frame that never ran; `by_mistake` if nobody has asked for that. Its parameters may be tasks that never ran
 /// either, and so on; beyond a bounded depth they wait until the outer ones are gone, so that length of such a chain is
-/// not depth of the stack.
-inline void destroy_unstarted(frame& f, bool by_mistake = false) noexcept {
+/// not depth of the stack. Not inlined: destructors of tasks are everywhere, and hardly any has something to destroy.
+[[gnu::noinline]] inline void destroy_unstarted(frame& f, bool by_mistake = false) noexcept {
   auto& s = unstarted_frames::of_this_thread();
   constexpr unsigned max_depth = 64;
   if (by_mistake && s.depth == 0 && s.not_needed == 0) was_never_awaited(f);  // nor is it a parameter of one
