@@ -1441,6 +1441,26 @@ TEST_CASE("no memory for a spawn with a handler: bad_alloc from spawn, or the ha
   }
 }
 
+TEST_CASE("no memory for a spawn whose handler belongs to the strand of a thread_pool: bad_alloc from spawn") {
+  // An any_io_executor that large takes memory when it is told of work. What comes later is the strand's.
+  asio::thread_pool pool(1);
+  const asio::any_io_executor strand = asio::make_strand(pool);
+  fail_each_allocation(
+      [&] {
+        memory::spare spare;
+        asio::io_context context(1);
+        tandem::detail::loop::alone_on(context);
+        std::atomic<int> called{0};
+        auto handler = [&, mine = counted()](std::exception_ptr, int) { ++called; };
+        spare.end();
+        tandem::spawn(context, gives(1), asio::bind_executor(strand, std::move(handler)));
+        const memory::spare from_here_on;
+        poll(context);
+        while (called == 0) std::this_thread::yield();
+      },
+      true);
+}
+
 TEST_CASE("no memory for a tree on another context: bad_alloc from on, or from the co_await") {
   fail_each_allocation([] {
     asio::io_context context(1), other(1);

@@ -18,8 +18,11 @@
 #include TANDEM_ASIO_HEADER(cancellation_type.hpp)
 #include TANDEM_ASIO_HEADER(detached.hpp)
 #include TANDEM_ASIO_HEADER(dispatch.hpp)
+#include TANDEM_ASIO_HEADER(execution/executor.hpp)
+#include TANDEM_ASIO_HEADER(execution/outstanding_work.hpp)
 #include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
 #include TANDEM_ASIO_HEADER(post.hpp)
+#include TANDEM_ASIO_HEADER(prefer.hpp)
 
 #include <atomic>
 #include <exception>
@@ -110,6 +113,16 @@ class stop_request final : public arrival {
   std::shared_ptr<stop_request> under_way_;  // keeps this while it is in the loop's inbox
 };
 
+/// Keeps the context of an executor running. Asio's own guard copies a polymorphic executor in a noexcept constructor,
+/// which may take memory.
+template <class Executor>
+auto work_on(const Executor& e) {
+  if constexpr (asio::execution::is_executor<Executor>::value)
+    return asio::prefer(e, asio::execution::outstanding_work.tracked);
+  else
+    return asio::make_work_guard(e);
+}
+
 template <class T, class Handler>
 class spawned_root final : public root {
  public:
@@ -121,7 +134,7 @@ class spawned_root final : public root {
       is_serial_ = e == l.executor();
       if (l.belongs_to(e)) return;
     }
-    work_.emplace(executor_);
+    work_.emplace(work_on(executor_));
   }
   void begin(task<T> t, std::unique_ptr<spawned_root>& self) {
     auto slot = asio::get_associated_cancellation_slot(handler_);
@@ -234,7 +247,8 @@ class spawned_root final : public root {
   std::shared_ptr<stop_request> stop_request_;  // shared with the handler of the slot, which may outlive us
   executor_type executor_;
   bool is_serial_ = false;                                        // the handler runs in turn with the loop
-  std::optional<asio::executor_work_guard<executor_type>> work_;  // another context must not end before the handler ran
+  // Another context must not end before the handler ran.
+  std::optional<decltype(work_on(std::declval<const executor_type&>()))> work_;
   result<T> result_;
   loop* counted_by_ = nullptr;
   enum : unsigned char { poster, in_queue, over };
