@@ -277,6 +277,10 @@ std::string source_of(const void* caller) {
 [[noreturn]] void fail(const std::string& what, const void* caller = nullptr) {
   engine e;
   m->failed = true;
+  if (!m->limit.explains) {
+    m->failure = what + '\n';
+    leave();
+  }
   std::string text = what + source_of(caller) + "\n  thread " + std::to_string(m->running) + "; before that:\n";
   const std::size_t from = m->events.size() > 60 ? m->events.size() - 60 : 0;
   for (std::size_t i = m->is_verbose ? 0 : from; i != m->events.size(); ++i) {
@@ -1105,7 +1109,10 @@ int choose(int n) {
   engine e;
   return choose_inside(n);
 }
-void count(int outcome) { ++m->outcome.outcomes[std::size_t(outcome)]; }
+void count(std::uint64_t outcome) {
+  engine e;
+  ++m->outcome.outcomes[outcome];
+}
 void expect(bool truth, const char* what) {
   if (!truth) fail(std::string("expected: ") + what, __builtin_return_address(0));
 }

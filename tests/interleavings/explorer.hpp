@@ -6,9 +6,10 @@
 // another may go on. docs/design/threads.md says what is explored and what is not.
 #pragma once
 
-#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 
 namespace explorer {
@@ -26,8 +27,8 @@ struct result {
   bool failed = false;
   bool complete = false;  // nothing is left to explore
   unsigned long schedules = 0, cut_short = 0;
-  std::array<unsigned long, 4> outcomes{};  // see `count`
-  std::size_t threads = 0, operations = 0;  // the most of one schedule
+  std::map<std::uint64_t, unsigned long> outcomes;  // see `count`
+  std::size_t threads = 0, operations = 0;          // the most of one schedule
   std::string failure;
 };
 struct limits {
@@ -35,6 +36,7 @@ struct limits {
   /// How often a thread that could go on may be interrupted; negative: no bound, and what leads to the same is left
   /// out.
   int preemptions = -1;
+  bool explains = true;  // in which lines and after which steps it fails, which takes a while to find out
 };
 
 /// Runs `scenario` again and again, until it fails or nothing is left.
@@ -59,8 +61,8 @@ class thread {
 void wait_until_quiet();
 /// One of 0 ... n-1: all are explored.
 int choose(int n);
-/// This schedule came out so: 0 ... 3.
-void count(int outcome);
+/// This schedule came out so.
+void count(std::uint64_t outcome);
 void expect(bool truth, const char* what);
 /// Names an object in the report of a failure.
 void name(const void* object, const char* as);
