@@ -5,7 +5,6 @@
 #include "explorer.hpp"
 
 #include <cxxabi.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
 #include <pthread.h>
@@ -22,7 +21,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <new>
 #include <utility>
 #include <vector>
