@@ -650,7 +650,6 @@ int main(int argc, char** argv) {
   std::string only;
   int bound = -2, mutant = -1;
   unsigned long schedules = 0;
-  if (const char* n = std::getenv("TANDEM_SCHEDULES")) is_deep = std::atoi(n) >= 3000;
   for (int i = 1; i != argc; ++i) {
     const std::string a = argv[i];
     if (a == "-deep")
