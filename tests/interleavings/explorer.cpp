@@ -1236,7 +1236,11 @@ ACCESS(8)
 ACCESS(16)
 void __tsan_read_range(void* p, std::size_t n) { plain(p, n, false, CALLER); }
 void __tsan_write_range(void* p, std::size_t n) { plain(p, n, true, CALLER); }
-void __tsan_vptr_update(void** p, void*) { plain(p, sizeof *p, true, CALLER); }
+/// A destructor that finds its own class changes nothing, and what it does before it unlinks itself may still be
+/// called.
+void __tsan_vptr_update(void** p, void* now) {
+  if (*p != now) plain(p, sizeof *p, true, CALLER);
+}
 void __tsan_vptr_read(void** p) { plain(p, sizeof *p, false, CALLER); }
 void* __tsan_memcpy(void* to, const void* from, std::size_t n) {
   plain(from, n, false, CALLER);
