@@ -180,8 +180,6 @@ task<> serve(world& w) {
   co_await tandem::finally(listens(), closes);
 }
 
-void add_network(operations& all) {
-  all.push_back(std::make_unique<operation>("TCP", 3, asks));
-}
+void add_network(operations& all) { all.push_back(std::make_unique<operation>("TCP", 3, asks)); }
 
 }  // namespace soak

@@ -162,9 +162,8 @@ task<> is_controlled(place& p, dice& d) {
 task<> follows_policy(place& p, dice& d) {
   const held here(ledger::frames);
   tools& t = *p.own;
-  const tandem::policy all(tandem::total_timeout{50ms},
-                           tandem::retry_options{.attempts = 3, .base = 100us, .max = 1ms}, t.breaker, t.limit,
-                           t.control, tandem::attempt_timeout{5ms});
+  const tandem::policy all(tandem::total_timeout{50ms}, tandem::retry_options{.attempts = 3, .base = 100us, .max = 1ms},
+                           t.breaker, t.limit, t.control, tandem::attempt_timeout{5ms});
   const auto calls = [&] { return service(d.next(), 20); };
   if (d.chance(20)) {
     tandem::call_trace trace;

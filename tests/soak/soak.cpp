@@ -2,7 +2,7 @@
 //
 //     soak --seconds 3600 --faults --seed 7
 //
-// See docs/design/soak.md.
+// See "How it is soaked" in docs/design/machine.md.
 #include "world.hpp"
 
 #include <tandem/inspect.hpp>
@@ -17,7 +17,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <thread>
@@ -302,8 +301,8 @@ double median(std::vector<double> v) {
 }
 
 /// The resident memory, second by second. Its median in the last quarter of the time must not be more than that in the
-/// second quarter by a twentieth and 4 MB, since the heap's own pieces move by that much; but it may still be on its way
-/// to what the lists of free frames hold in the end, beside the 16 MB of all the rest.
+/// second quarter by a twentieth and 4 MB, since the heap's own pieces move by that much; but it may still be on its
+/// way to what the lists of free frames hold in the end, beside the 16 MB of all the rest.
 class memory_record {
  public:
   void sample() { seconds_.push_back(megabytes(tandem::process_memory().resident)); }
@@ -315,8 +314,9 @@ class memory_record {
     };
     const double before = part(n / 4, n / 2), after = part(n - n / 4, n);
     const double most = std::max(before * 1.05 + 4, lists == 0 ? 0 : lists + 16);
-    std::printf("resident memory, medians: %.1f MB in the second quarter, %.1f MB in the last; %.1f MB would be allowed\n",
-                before, after, most);
+    std::printf(
+        "resident memory, medians: %.1f MB in the second quarter, %.1f MB in the last; %.1f MB would be allowed\n",
+        before, after, most);
     if (has_sanitizer || n < 60)
       std::printf("  (not judged: %s)\n", has_sanitizer ? "a sanitizer keeps what is freed" : "less than a minute");
     else if (after > most)
@@ -337,11 +337,9 @@ class progress_watch {
       last_ = now;
       since_ = steady::now();
     } else if (steady::now() - since_ > 30s) {
-      std::fprintf(stderr, "soak: WRONG: nothing goes on for 30 s\n%s\n",
-                   tandem::format_all_await_trees().c_str());
+      std::fprintf(stderr, "soak: WRONG: nothing goes on for 30 s\n%s\n", tandem::format_all_await_trees().c_str());
       for (const account* a = account::first(); a; a = a->next())
-        if (a->taken() != a->back())
-          std::fprintf(stderr, "  %-36s %12ld %12ld\n", a->name(), a->taken(), a->back());
+        if (a->taken() != a->back()) std::fprintf(stderr, "  %-36s %12ld %12ld\n", a->name(), a->taken(), a->back());
       std::_Exit(1);
     }
   }
@@ -358,12 +356,11 @@ class progress_watch {
 };
 
 void report_minute(world& w, double seconds) {
-  std::printf("%6.0f s: %ld operations, %.1f MB, %ld coroutines of the load, %ld allocations failed, "
-              "%ld clients stopped\n",
-              seconds, w.progress.load(), megabytes(tandem::process_memory().resident),
-              ledger::frames.taken() - ledger::frames.back(), memory::failed.load(),
-              w.made.clients_stopped.load());
-  std::fflush(stdout);
+  std::printf(
+      "%6.0f s: %ld operations, %.1f MB, %ld coroutines of the load, %ld allocations failed, "
+      "%ld clients stopped\n",
+      seconds, w.progress.load(), megabytes(tandem::process_memory().resident),
+      ledger::frames.taken() - ledger::frames.back(), memory::failed.load(), w.made.clients_stopped.load());
 }
 
 void report_operations(const world& w) {
@@ -376,14 +373,19 @@ void report_operations(const world& w) {
 }
 void report_faults(const world& w) {
   const faults& f = w.made;
-  const std::pair<const char*, long> all[] = {
-      {"allocations failed", memory::failed},  {"clients stopped", f.clients_stopped},
-      {"trees stopped", f.trees_stopped},      {"time limits over", f.limits_over},
-      {"connections reset", f.resets},         {"half lines", f.half_lines},
-      {"slow peers", f.slow_peers},            {"silent peers", f.silent_peers},
-      {"lines given up", f.lines_given_up},    {"pushes refused", f.refused},
-      {"pushes dropped", f.dropped},           {"pushes and pops of closed queues", f.closed},
-      {"on_exit without memory", f.lost_exits}};
+  const std::pair<const char*, long> all[] = {{"allocations failed", memory::failed},
+                                              {"clients stopped", f.clients_stopped},
+                                              {"trees stopped", f.trees_stopped},
+                                              {"time limits over", f.limits_over},
+                                              {"connections reset", f.resets},
+                                              {"half lines", f.half_lines},
+                                              {"slow peers", f.slow_peers},
+                                              {"silent peers", f.silent_peers},
+                                              {"lines given up", f.lines_given_up},
+                                              {"pushes refused", f.refused},
+                                              {"pushes dropped", f.dropped},
+                                              {"pushes and pops of closed queues", f.closed},
+                                              {"on_exit without memory", f.lost_exits}};
   for (const auto& [name, n] : all) std::printf("%-36s %12ld\n", name, n);
 }
 void report_ledger() {
@@ -553,10 +555,12 @@ long live_frames() {
 int main(int count, char** arguments) {
   soak::options o;
   if (!soak::read(count, arguments, o)) {
-    std::fprintf(stderr, "usage: soak [--seconds 3] [--faults] [--seed 1] [--clients 12] [--fail-every 397]\n"
-                         "  clients of each loop; of so many allocations in a loop one fails\n");
+    std::fprintf(stderr,
+                 "usage: soak [--seconds 3] [--faults] [--seed 1] [--clients 12] [--fail-every 397]\n"
+                 "  clients of each loop; of so many allocations in a loop one fails\n");
     return 2;
   }
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // in order with stderr
   const long frames = soak::live_frames();
   soak::run(o);
   soak::report_ledger();

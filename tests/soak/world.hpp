@@ -68,7 +68,8 @@ void add_network(operations&);
 /// Faults that were made, beside those of memory.
 struct faults {
   std::atomic<long> clients_stopped{0}, trees_stopped{0}, limits_over{0};
-  std::atomic<long> resets{0}, slow_peers{0}, half_lines{0}, silent_peers{0}, refused{0}, dropped{0}, closed{0}, lost_exits{0}, lines_given_up{0};
+  std::atomic<long> resets{0}, slow_peers{0}, half_lines{0}, silent_peers{0}, refused{0}, dropped{0}, closed{0},
+      lost_exits{0}, lines_given_up{0};
 };
 
 /// A resource of a pool.
