@@ -271,6 +271,19 @@ TEST_CASE("the total includes the waits: one that would end too late is not begu
   simulate(main());
 }
 
+TEST_CASE("real_time: a total that is over when an attempt begins leaves it what it can do without waiting") {
+  auto at_once = []() -> task<int> { co_return 7; };
+  auto waits = []() -> task<> { co_await tandem::sleep_for(1h); };
+  auto main = [&]() -> task<> {
+    const auto o = with(even, [](auto& x) { x.total_timeout = 1ns; });
+    const int seven = co_await retry(at_once, o);
+    CHECK(seven == 7);
+    const std::string text = co_await thrown_by(retry(waits, o));
+    CHECK(text.starts_with("tandem::timed_out"));
+  };
+  tandem::run(main());
+}
+
 TEST_CASE("real_time: if the wait took longer than there was time, the last failure is thrown") {
   std::string reasons;
   auto tell = [&](const retry_attempt& a) { reasons += a.wait ? "again, " : a.reason; };

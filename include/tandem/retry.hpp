@@ -327,7 +327,9 @@ task<called_t<Function>> retry_loop(Function function, retry_options options, ba
   if (options.budget) options.budget->deposit();
   for (std::size_t number = 1;; ++number) {
     const clock::time_point begin = clock::now();
-    const clock::duration left = end == clock::time_point::max() ? clock::duration::max() : end - begin;
+    const clock::duration left = end == clock::time_point::max()
+                                     ? clock::duration::max()
+                                     : std::max(end - begin, clock::duration::zero());  // real time does not stand still
     const clock::duration limit = std::min(left, options.attempt_timeout);
     auto attempt = limit == clock::duration::max() ? outcome_of(function) : outcome_within(limit, function);
     auto result = co_await std::move(attempt);
