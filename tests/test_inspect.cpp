@@ -51,7 +51,7 @@ task<> pay(mutex& m) {
   co_await sleep_for(10s);
 }
 
-constexpr int buy_waits = __LINE__ + 2;
+constexpr int buy_waits = __LINE__ + 1;
 task<> buy(mutex& m) { auto lock = co_await m.lock(); }
 
 task<> looks_around(mutex& m, std::string& text, std::string& as_json) {
