@@ -11,13 +11,15 @@
 #include TANDEM_ASIO_HEADER(steady_timer.hpp)
 #include TANDEM_ASIO_HEADER(write.hpp)
 
+#include <atomic>
 #include <cstdlib>
 #include <new>
+#include <thread>
 #include <utility>
 #include <vector>
 
 namespace {
-long allocations = 0;
+std::atomic<long> allocations{0}, frees{0};
 bool fail_next = false;
 }  // namespace
 
@@ -28,8 +30,11 @@ bool fail_next = false;
   throw std::bad_alloc();
 }
 [[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept {
+  ++frees;
+  std::free(p);
+}
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
 
 using namespace std::chrono_literals;
 using tandem::task;
@@ -109,7 +114,7 @@ TEST_CASE("permits, locks, events and conditions allocate nothing, with a wait a
   tandem::mutex one;
   tandem::event done;
   tandem::condition changed;
-  const auto before_permits = allocations;
+  const long before_permits = allocations;
   { const auto p = some.try_acquire(2); }
   CHECK(allocations == before_permits);
 
@@ -148,7 +153,7 @@ TEST_CASE("a round trip over a socket allocates nothing of ours") {
     asio::ip::tcp::acceptor acceptor(executor, {asio::ip::address_v4::loopback(), 0});
     asio::ip::tcp::socket near(executor);
     auto bound1 = co_await tandem::gather(acceptor.async_accept(use_task),
-                                                  near.async_connect(acceptor.local_endpoint(), use_task));
+                                          near.async_connect(acceptor.local_endpoint(), use_task));
     auto& [far, nothing] = bound1;
     (void)nothing;
     constexpr int rounds = 2000;
@@ -219,6 +224,85 @@ TEST_CASE("a gather for which there is no memory throws bad_alloc and starts nob
   };
   CHECK(tandem::simulate(main()));
   CHECK_FALSE(started);
+}
+
+namespace {
+/// What a thread of its own gives.
+template <class F>
+long on_a_thread(F f) {
+  long given = 0;
+  std::thread([&] { given = f(tandem::detail::frame_memory::of_this_thread()); }).join();
+  return given;
+}
+}  // namespace
+
+TEST_CASE("a thread that only frees the frames of others keeps none of them") {
+  constexpr std::size_t n = 1000, size = 100;
+  std::vector<void*> frames(n);
+  const long kept = on_a_thread([&](tandem::detail::frame_memory& maker) {
+    for (void*& p : frames) p = maker.allocate(size);
+    on_a_thread([&](tandem::detail::frame_memory& other) {
+      const long before = frees;
+      for (void* p : frames) other.deallocate(p, size);
+      CHECK(frees - before == long(n));
+      return 0;
+    });
+    const long before = allocations;
+    for (void*& p : frames) p = maker.allocate(size);  // it had made as many, and has none
+    CHECK(allocations - before == long(n));
+    for (void* p : frames) maker.deallocate(p, size);
+    const long in_the_end = frees;
+    for (void*& p : frames) p = maker.allocate(size);
+    for (void* p : frames) maker.deallocate(p, size);
+    return frees - in_the_end;
+  });
+  CHECK(kept == 0);
+}
+
+TEST_CASE("a thread keeps no frames of a size beyond those that it had to fetch") {
+  constexpr std::size_t size = 200;
+  std::vector<void*> foreign(100);
+  for (void*& p : foreign) p = ::operator new(size + 8);
+  const long freed = on_a_thread([&](tandem::detail::frame_memory& own) {
+    void* one = own.allocate(size);
+    void* other_size = own.allocate(2 * size);
+    const long before = frees;
+    own.deallocate(one, size);
+    for (void* p : foreign) own.deallocate(p, size);
+    own.deallocate(other_size, 2 * size);
+    return frees - before;
+  });
+  CHECK(freed == 100);
+}
+
+TEST_CASE("after 32 MiB of frames from the heap a thread gives back those of the sizes that it no longer makes") {
+  const long freed = on_a_thread([&](tandem::detail::frame_memory& own) {
+    void* early[10];
+    for (void*& p : early) p = own.allocate(500);
+    for (void* p : early) own.deallocate(p, 500);
+    const long before = frees;
+    std::vector<void*> late((33 << 20) / 1000);
+    for (void*& p : late) p = own.allocate(1000);
+    const long of_early = frees - before;
+    const long in_between = frees;
+    for (void* p : late) own.deallocate(p, 1000);
+    CHECK(frees - in_between >= long(late.size()) - 2000);  // but for what it has fetched since it began anew
+    CHECK(frees - in_between < long(late.size()));
+    return of_early;
+  });
+  CHECK(freed == 10);
+}
+
+TEST_CASE("what a thread keeps goes back to the heap when it ends") {
+  const long before_all = frees;
+  on_a_thread([&](tandem::detail::frame_memory& own) {
+    void* p = own.allocate(300);
+    const long before = frees;
+    own.deallocate(p, 300);
+    CHECK(frees == before);
+    return 0;
+  });
+  CHECK(frees > before_all);  // and the leak sanitizer looks, where there is one
 }
 
 #if !defined(TANDEM_PLAIN_FRAMES)

@@ -351,7 +351,12 @@ class gather_tuple final : public gathering {
       : gathering(std::move(o)), children_(std::exchange(o.children_, {})), observer_(o.observer_) {}
   ~gather_tuple() {
     for (std::size_t i = 0; i != sizeof...(Ts); ++i)
-      if (frame* c = children_[i]) has_children() ? destroy(*c, i, observer_) : destroy_unstarted(*c, !was_awaited());
+      if (frame* c = children_[i]) {
+        if (has_children())
+          destroy(*c, i, observer_);
+        else
+          was_awaited() ? destroy_unstarted(*c) : destroy_never_awaited(*c);
+      }
     observer_.finish();
   }
 

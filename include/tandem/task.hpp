@@ -55,7 +55,7 @@ class [[nodiscard("a task does nothing until it is awaited")]] task {
     return *this;
   }
   ~task() {
-    if (frame_) detail::destroy_unstarted(*frame_, true);
+    if (frame_) detail::destroy_never_awaited(*frame_);
   }
 
   void swap(task& other) noexcept { std::swap(frame_, other.frame_); }

@@ -285,14 +285,6 @@ constexpr bool has_sanitizer = false;
 constexpr bool has_sanitizer = false;
 #endif
 
-/// What the lists of free frames of the three threads that run loops may hold in the end: 32 MB each, where one thread
-/// makes frames and another frees them. With TANDEM_PLAIN_FRAMES there are none.
-#if defined(TANDEM_PLAIN_FRAMES)
-constexpr double lists = 0;
-#else
-constexpr double lists = 3 * 32;
-#endif
-
 double megabytes(std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 double median(std::vector<double> v) {
@@ -301,8 +293,7 @@ double median(std::vector<double> v) {
 }
 
 /// The resident memory, second by second. Its median in the last quarter of the time must not be more than that in the
-/// second quarter by a twentieth and 4 MB, since the heap's own pieces move by that much; but it may still be on its
-/// way to what the lists of free frames hold in the end, beside the 16 MB of all the rest.
+/// second quarter by a twentieth and 4 MB, since the heap's own pieces move by that much.
 class memory_record {
  public:
   void sample() { seconds_.push_back(megabytes(tandem::process_memory().resident)); }
@@ -313,7 +304,7 @@ class memory_record {
       return median({seconds_.begin() + from, seconds_.begin() + to});
     };
     const double before = part(n / 4, n / 2), after = part(n - n / 4, n);
-    const double most = std::max(before * 1.05 + 4, lists == 0 ? 0 : lists + 16);
+    const double most = before * 1.05 + 4;
     std::printf(
         "resident memory, medians: %.1f MB in the second quarter, %.1f MB in the last; %.1f MB would be allowed\n",
         before, after, most);

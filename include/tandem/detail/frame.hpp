@@ -191,13 +191,11 @@ class not_needed {
   not_needed& operator=(const not_needed&) = delete;
 };
 
-/// Destroys a frame that never ran; `by_mistake` if nobody has asked for that. Its parameters may be tasks that never ran
-/// either, and so on; beyond a bounded depth they wait until the outer ones are gone, so that length of such a chain is
-/// not depth of the stack. Not inlined: destructors of tasks are everywhere, and hardly any has something to destroy.
-[[gnu::noinline]] inline void destroy_unstarted(frame& f, bool by_mistake = false) noexcept {
+/// Destroys a frame that never ran. Its parameters may be tasks that never ran either, and so on; beyond a bounded depth
+/// they wait until the outer ones are gone, so that length of such a chain is not depth of the stack.
+[[gnu::cold, gnu::noinline]] inline void destroy_unstarted(frame& f) noexcept {
   auto& s = unstarted_frames::of_this_thread();
   constexpr unsigned max_depth = 64;
-  if (by_mistake && s.depth == 0 && s.not_needed == 0) was_never_awaited(f);  // nor is it a parameter of one
   if (s.depth == max_depth) {
     f.next_unstarted = std::exchange(s.put_off, &f);
     return;
@@ -210,6 +208,14 @@ class not_needed {
     next.destroy();
   }
   --s.depth;
+}
+
+/// The same where nobody has asked for that. Not inlined: destructors of tasks are everywhere, and hardly any has
+/// something to destroy.
+[[gnu::cold, gnu::noinline]] inline void destroy_never_awaited(frame& f) noexcept {
+  const auto& s = unstarted_frames::of_this_thread();
+  if (s.depth == 0 && s.not_needed == 0) was_never_awaited(f);  // nor is it a parameter of one
+  destroy_unstarted(f);
 }
 
 /// An awaiter that suspends through `suspend(frame&)`: what tandem's awaitables are made of. True: the frame waits.

@@ -10,6 +10,87 @@
 
 namespace tandem::inline TANDEM_CONFIG::detail {
 
+/// Freed frames by size class, kept for the next frame of that size on this thread. It keeps at most as many as it had
+/// to fetch from the heap, so a thread that only frees what others make keeps none, and nobody's lists grow with time.
+/// When it has fetched `limit` bytes, it gives back what it keeps and starts anew. Frames of 1 KiB and more are the
+/// heap's. A hit costs a few instructions where the heap costs 6 to 50 ns.
+class frame_memory {
+ public:
+  [[gnu::always_inline]] void* allocate(std::size_t size) {
+    const std::size_t c = size_class(size);
+    if (c >= classes) return ::operator new(size);
+    shelf& s = shelves_[c];
+    block* b = s.first;
+    if (!b) return fetch(c);
+    s.first = b->next;
+    ++s.room;
+    return b;
+  }
+  [[gnu::always_inline]] void deallocate(void* p, std::size_t size) noexcept {
+    const std::size_t c = size_class(size);
+    if (c >= classes || shelves_[c].room == 0) return ::operator delete(p);
+    shelf& s = shelves_[c];
+    s.first = ::new (p) block{s.first};
+    --s.room;
+  }
+
+  /// This thread's. Trivially constructed, so that reaching it is one address computation.
+  static frame_memory& of_this_thread() noexcept {
+    static constinit thread_local frame_memory memory;
+    return memory;
+  }
+
+ private:
+  struct block {
+    block* next;
+  };
+  struct shelf {
+    block* first = nullptr;
+    std::size_t room = 0;  // for how many more
+  };
+  static constexpr std::size_t granule = 16;
+  static constexpr std::size_t classes = 1024 / granule;
+  static constexpr std::size_t limit = std::size_t(32) << 20;
+
+  // Odd multiples of 8: that is what fits into the chunks of malloc, whose header is 8.
+  static constexpr std::size_t size_class(std::size_t size) noexcept { return (size + 7) / granule; }
+  static constexpr std::size_t bytes_of(std::size_t c) noexcept { return c * granule + 8; }
+
+  [[gnu::noinline]] void* fetch(std::size_t c) {
+    void* p = ::operator new(bytes_of(c));
+    if (ended_) return p;
+    static thread_local const at_thread_exit cleaner(*this);
+    if (fetched_ >= limit) give_back();
+    fetched_ += bytes_of(c);
+    ++shelves_[c].room;
+    return p;
+  }
+  void give_back() noexcept {
+    for (shelf& s : shelves_) {
+      while (block* b = s.first) {
+        s.first = b->next;
+        ::operator delete(b);
+      }
+      s.room = 0;
+    }
+    fetched_ = 0;
+  }
+
+  // Thread-locals that are destroyed after it may still make and free frames: they are the heap's.
+  struct at_thread_exit {
+    explicit at_thread_exit(frame_memory& memory) noexcept : memory_(memory) {}
+    ~at_thread_exit() {
+      memory_.give_back();
+      memory_.ended_ = true;
+    }
+    frame_memory& memory_;
+  };
+
+  shelf shelves_[classes]{};
+  std::size_t fetched_ = 0;  // bytes, since it began anew
+  bool ended_ = false;
+};
+
 #if defined(TANDEM_PLAIN_FRAMES)
 
 /// How many frames there are: tests see with it that none outlives its scope.
@@ -26,72 +107,6 @@ inline void deallocate_frame(void* p, std::size_t) noexcept {
 }
 
 #else
-
-/// Freed frames by size class, kept for the next frame of that size on this thread. At most `limit` bytes; what exceeds
-/// it, and every frame above 1 KiB, goes back to the heap. A frame may be freed by another thread than the one that
-/// made it. A hit costs a few instructions where the heap costs 6 to 50 ns.
-class frame_memory {
- public:
-  [[gnu::always_inline]] void* allocate(std::size_t size) {
-    const std::size_t c = size_class(size);
-    if (c >= classes) return ::operator new(size);
-    block* b = free_[c];
-    if (!b) return ::operator new(bytes_of(c));
-    free_[c] = b->next;
-    room_ += bytes_of(c);
-    return b;
-  }
-  [[gnu::always_inline]] void deallocate(void* p, std::size_t size) noexcept {
-    const std::size_t c = size_class(size);
-    if (c >= classes || room_ < bytes_of(c)) return give_back(p, c);
-    free_[c] = ::new (p) block{free_[c]};
-    room_ -= bytes_of(c);
-  }
-
-  /// This thread's. Trivially constructed, so that reaching it is one address computation.
-  static frame_memory& of_this_thread() noexcept {
-    static constinit thread_local frame_memory memory;
-    return memory;
-  }
-
- private:
-  struct block {
-    block* next;
-  };
-  static constexpr std::size_t granule = 16;
-  static constexpr std::size_t classes = 1024 / granule;
-  static constexpr std::size_t limit = std::size_t(32) << 20;
-
-  // Odd multiples of 8: that is what fits into the chunks of malloc, whose header is 8.
-  static constexpr std::size_t size_class(std::size_t size) noexcept { return (size + 7) / granule; }
-  static constexpr std::size_t bytes_of(std::size_t c) noexcept { return c * granule + 8; }
-
-  // The slow path: the first frame that this thread gives back (there is no room yet), and those beyond the limit.
-  [[gnu::noinline]] void give_back(void* p, std::size_t c) noexcept {
-    ::operator delete(p);
-    if (cleaned_ || c >= classes) return;
-    cleaned_ = true;
-    room_ = limit;
-    static thread_local at_thread_exit cleaner;
-    cleaner.memory = this;
-  }
-  struct at_thread_exit {
-    frame_memory* memory = nullptr;
-    ~at_thread_exit() { memory->end(); }
-  };
-  void end() noexcept {
-    for (block*& head : free_)
-      while (block* b = head) {
-        head = b->next;
-        ::operator delete(b);
-      }
-    room_ = 0;  // thread-locals destroyed after this one may still free frames: they go to the heap
-  }
-
-  block* free_[classes]{};
-  std::size_t room_ = 0;  // for more, in bytes
-  bool cleaned_ = false;  // by now, or when the thread ends
-};
 
 // Not inlined by clang, which may keep the address of a thread-local across a suspension.
 #if defined(__clang__)

@@ -1123,10 +1123,11 @@ inline leaf& loop::take_random_entry() noexcept {
 }
 
 inline void loop::run_entry(leaf& l) noexcept {
-  drive(l.state_ == leaf::woken     ? step::resume(*l.waiter)
-        : l.state_ == leaf::stopped ? step::reap(*l.waiter)
-                                    : l.on_turn());
-  if (put_off_) run_put_off();
+  if (l.state_ == leaf::woken) [[likely]]
+    drive(step::resume(*l.waiter));
+  else
+    drive(l.state_ == leaf::stopped ? step::reap(*l.waiter) : l.on_turn());
+  if (put_off_) [[unlikely]] run_put_off();
 }
 
 [[gnu::cold]] inline void loop::run_put_off() noexcept {
@@ -1170,7 +1171,7 @@ inline void loop::drive(step s) noexcept {
   running_scope_ = nullptr;
 }
 inline void loop::drive(step s) noexcept {
-  if (is_observed()) return drive_observed(s);
+  if (is_observed()) [[unlikely]] return drive_observed(s);
   drive<false>(s);
 }
 [[gnu::cold]] inline void loop::drive_observed(step s) noexcept { drive<true>(s); }
