@@ -10,6 +10,7 @@
 #include "../clock.hpp"
 #include "frame_memory.hpp"
 
+#include <bit>
 #include <concepts>
 #include <coroutine>
 #include <cstddef>
@@ -99,6 +100,10 @@ class wait_node {
 
 /// The part of a promise that does not depend on the result.
 class frame {
+  // A source_location as the bare pointer that it holds: an argument that is an object would stay in the coroutine's
+  // frame, next to the copy of it here.
+  using place = decltype(__builtin_source_location());
+
  public:
   union {
     wait_node* owner = nullptr;  // is told when this frame ends
@@ -140,7 +145,7 @@ class frame {
   std::suspend_always final_suspend() noexcept { return {}; }
 
   template <class A>
-  auto await_transform(A&& awaitable, std::source_location here = std::source_location::current());
+  auto await_transform(A&& awaitable, place here = __builtin_source_location());
 
   /// Put off because the stack was deep, in a scope that ran, or did not, at that time.
   enum : unsigned char { in_turn, put_off, put_off_stopped } start = in_turn;
@@ -297,8 +302,8 @@ auto as_awaiter(A&& a) {
 }
 
 template <class A>
-auto frame::await_transform(A&& a, std::source_location here) {
-  where = here;
+auto frame::await_transform(A&& a, place here) {
+  where = std::bit_cast<std::source_location>(here);
   return as_awaiter(std::forward<A>(a));
 }
 
