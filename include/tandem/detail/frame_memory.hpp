@@ -53,7 +53,7 @@ class frame_memory {
     return memory;
   }
 
-  static constexpr std::size_t limit = std::size_t(32) << 20;
+  static constexpr std::size_t limit = std::size_t(64) << 20;
 
  private:
   using home = frame_home;

@@ -653,8 +653,8 @@ class loop {
   const bool goes_when_idle_;
   std::uint64_t number_;
 
-  // For any thread.
-  std::atomic<arrival*> inbox_{nullptr};
+  // For any thread. Cache lines of their own: who sends something does not take away what the loop works with.
+  alignas(64) std::atomic<arrival*> inbox_{nullptr};
   std::atomic<bool> scheduled_{false}, closed_{false};
   std::atomic<std::thread::id> closer_{};  // set before closed_
   std::atomic<std::size_t> pushers_{0};  // who is about to touch the loop
@@ -662,14 +662,14 @@ class loop {
   std::size_t place_ = 0;  // in the service's list, under its mutex
   loop* next_alive_ = nullptr;
   loop** previous_alive_ = nullptr;  // null when it is no longer in the list
-  std::atomic<bool> observed_{false}, visit_wanted_{false};
-  turn_report turn_;
 
-  intrusive_list<leaf> ready_;
+  alignas(64) intrusive_list<leaf> ready_;
   intrusive_list<leaf> joined_;
   unsigned depth_ = 0;
   bool running_ = false, ending_ = false, virtual_ = false, walking_ = false, reported_idle_ = false;
   std::uint64_t stops_ = 0;
+  std::atomic<bool> observed_{false}, visit_wanted_{false};  // for any thread, hardly ever written
+  turn_report turn_;
   std::size_t operations_ = 0;
   std::size_t outside_ = 0, maybe_outside_ = 0;
   asio::any_io_executor work_;  // while something is outside: ours, and it keeps its context running
