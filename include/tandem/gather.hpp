@@ -1,11 +1,12 @@
-// tandem/gather.hpp: many at once: gather, transform, for_each, and outcome<T>, how one of them ended.
+// tandem/gather.hpp: many at once: gather, transform, for_each; with outcome.hpp, how one of them ended.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, progress.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/random.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, outcome.hpp, progress.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/random.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
 #include "asio.hpp"
 #include "exceptions.hpp"
+#include "outcome.hpp"
 #include "progress.hpp"
 #include "task.hpp"
 
@@ -30,43 +31,6 @@
 #include <vector>
 
 namespace tandem::inline TANDEM_CONFIG {
-
-namespace detail {
-struct outcome_access;
-}
-
-/// How a child ended: with a value or with an error. A child that was cancelled has the error `cancelled`.
-///
-/// `stored` is T itself; a reference is kept as a reference_wrapper, void as a monostate. Copied and assigned as T is.
-template <class T = void>
-class outcome {
- public:
-  using value_type = T;
-  using stored = detail::stored_t<T>;
-
-  bool has_value() const noexcept { return result_.has_value(); }
-  explicit operator bool() const noexcept { return has_value(); }
-  /// The value, or the error thrown.
-  stored& value() & { return checked(), result_.get_value(); }
-  const stored& value() const& { return checked(), result_.get_value(); }
-  stored value() && { return checked(), std::move(result_.get_value()); }
-  /// The error, or null if there is a value.
-  std::exception_ptr error() const noexcept { return result_.get_error(); }
-
-  /// Made by the library.
-  explicit outcome(detail::result<T>&& r) : result_(std::move(r)) {
-    if (result_.empty()) result_.set_error(std::make_exception_ptr(cancelled()));
-  }
-
- private:
-  friend struct detail::outcome_access;
-  outcome() noexcept = default;  // neither yet
-  void checked() const {
-    if (has_value()) return;
-    std::rethrow_exception(error());
-  }
-  detail::result<T> result_;
-};
 
 /// Asks `gather` for an `outcome` of each child instead of stopping at the first failure.
 struct return_exceptions_t {};
@@ -149,18 +113,6 @@ auto for_each(observed_by observer, Range&& range, Function&& function, fan_out 
 // ---- implementation ------------------------------------------------------------------------------------------------
 
 namespace detail {
-
-struct outcome_access {
-  /// Neither a value nor an error yet.
-  template <class T>
-  static outcome<T> make_empty() noexcept {
-    return outcome<T>();
-  }
-  template <class T>
-  static result<T>& get(outcome<T>& o) noexcept {
-    return o.result_;
-  }
-};
 
 /// What the three have in common: the first failure stops the rest, unless outcomes were asked for.
 class gathering : public group {

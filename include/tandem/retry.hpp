@@ -1,6 +1,6 @@
 // tandem/retry.hpp: again, after a while: retry, backoff, retry_budget.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, gather.hpp, progress.hpp, run.hpp, spawn.hpp, task.hpp, threads.hpp, use_task.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, outcome.hpp, task.hpp, this_task.hpp, detail/alarm.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -9,9 +9,9 @@
 #include "clock.hpp"
 #include "error_kind.hpp"
 #include "exceptions.hpp"
-#include "gather.hpp"  // outcome
-#include "run.hpp"     // sleep_for
+#include "outcome.hpp"
 #include "task.hpp"
+#include "this_task.hpp"
 
 #include "detail/calls.hpp"
 #include "detail/gcc12.hpp"

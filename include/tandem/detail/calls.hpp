@@ -3,7 +3,7 @@
 #pragma once
 
 #include "../asio.hpp"
-#include "../gather.hpp"  // outcome
+#include "../outcome.hpp"
 #include "../task.hpp"
 #include "frame.hpp"
 #include "result.hpp"

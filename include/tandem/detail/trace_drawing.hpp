@@ -4,8 +4,8 @@
 
 #include "../asio.hpp"
 #include "../clock.hpp"
-#include "await_tree.hpp"
 #include "json.hpp"
+#include "place.hpp"
 #include "terminal.hpp"
 
 #include <algorithm>
