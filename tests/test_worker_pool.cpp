@@ -1,6 +1,7 @@
 #include <tandem/worker_pool.hpp>
 
 #include <tandem/cancel.hpp>
+#include <tandem/gather.hpp>
 #include <tandem/run.hpp>
 
 #include "kit/kit.hpp"
