@@ -291,12 +291,12 @@ TEST_CASE("frames may outlive the thread that made them, and the next thread has
   here.deallocate(own, size);
 }
 
-TEST_CASE("a thread keeps 32 MiB of frames, and beyond that gives back those of sizes that it does not ask for") {
+TEST_CASE("a thread keeps 64 MiB of frames, and beyond that gives back those of sizes that it does not ask for") {
   const long freed = on_a_thread([&](frame_memory& own) {
     void* early[10];
     for (void*& p : early) p = own.allocate(500);
     for (void* p : early) own.deallocate(p, 500);
-    std::vector<void*> late((40 << 20) / 1000);
+    std::vector<void*> late((frame_memory::limit + (8 << 20)) / 1000);
     long before = frees;
     for (void*& p : late) p = own.allocate(1000);
     const long of_early = frees - before;
