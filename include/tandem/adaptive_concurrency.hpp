@@ -1,6 +1,6 @@
 // tandem/adaptive_concurrency.hpp: as many calls at a time as a service can take: adaptive_concurrency.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, concurrency_algorithms.hpp, error_kind.hpp, exceptions.hpp, outcome.hpp, task.hpp, detail/alarm.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, clock.hpp, concurrency_algorithms.hpp, error_kind.hpp, exceptions.hpp, outcome.hpp, task.hpp, detail/alarm.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

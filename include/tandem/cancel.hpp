@@ -1,6 +1,6 @@
 // tandem/cancel.hpp: time limits and protection: timeout, try_timeout, deadline, shield, finally, with_resource.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/place.hpp, detail/random.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, task.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/place.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

@@ -1,6 +1,6 @@
 // tandem/error_manager.hpp: what to do about failures, by their kinds: error_manager.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, gather.hpp, lru_cache.hpp, outcome.hpp, priority_scheduler.hpp, progress.hpp, rate_limiter.hpp, retry.hpp, task.hpp, task_handle.hpp, this_task.hpp, detail/alarm.hpp, detail/cache_load.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/jobs.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, gather.hpp, lru_cache.hpp, outcome.hpp, priority_scheduler.hpp, progress.hpp, rate_limiter.hpp, retry.hpp, task.hpp, task_handle.hpp, this_task.hpp, detail/alarm.hpp, detail/cache_load.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/jobs.hpp, detail/leaf.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

@@ -1,7 +1,7 @@
 // tandem/inspect.hpp: what coroutines are doing now: format_await_tree, also from other threads and on a signal;
 // stall_watchdog, for those that do not let others run. Included by itself: tandem.hpp leaves it out.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/json.hpp, detail/loop.hpp, detail/place.hpp, detail/random.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/json.hpp, detail/leaf.hpp, detail/loop.hpp, detail/place.hpp, detail/random.hpp, detail/timer_heap.hpp, detail/tracer.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

@@ -1,7 +1,7 @@
 // tandem/live_timeline.hpp: the chart of a timeline in the terminal, while the program runs: live_timeline. Included by
 // itself, like trace.hpp.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, trace.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/json.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/place.hpp, detail/random.hpp, detail/terminal.hpp, detail/trace_drawing.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, trace.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/json.hpp, detail/leaf.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/place.hpp, detail/random.hpp, detail/terminal.hpp, detail/timer_heap.hpp, detail/trace_drawing.hpp, detail/tracer.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

@@ -1,6 +1,6 @@
 // tandem/lru_cache.hpp: values that were loaded once and are kept, the least recently used goes first: lru_cache.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, outcome.hpp, progress.hpp, task.hpp, detail/cache_load.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, gather.hpp, outcome.hpp, progress.hpp, task.hpp, detail/cache_load.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

@@ -1,6 +1,6 @@
 // tandem/measure.hpp: how long calls take, how many are under way, and how many of them succeed: measure, call_metrics.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, metrics.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/time_parts.hpp
+// needs: asio.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, metrics.hpp, task.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/random.hpp, detail/result.hpp, detail/time_parts.hpp, detail/timer_heap.hpp, detail/tracer.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

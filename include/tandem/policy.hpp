@@ -1,6 +1,6 @@
 // tandem/policy.hpp: all that is between a call and a service, in one: policy, call_trace.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: adaptive_concurrency.hpp, asio.hpp, cancel.hpp, circuit_breaker.hpp, clock.hpp, concurrency_algorithms.hpp, error_kind.hpp, exceptions.hpp, outcome.hpp, rate_limiter.hpp, retry.hpp, task.hpp, this_task.hpp, detail/alarm.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/time_parts.hpp, detail/waiting.hpp
+// needs: adaptive_concurrency.hpp, asio.hpp, cancel.hpp, circuit_breaker.hpp, clock.hpp, concurrency_algorithms.hpp, error_kind.hpp, exceptions.hpp, outcome.hpp, rate_limiter.hpp, retry.hpp, task.hpp, this_task.hpp, detail/alarm.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/time_parts.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

@@ -1,6 +1,6 @@
 // tandem/retry.hpp: again, after a while: retry, backoff, retry_budget.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, outcome.hpp, task.hpp, this_task.hpp, detail/alarm.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, error_kind.hpp, exceptions.hpp, outcome.hpp, task.hpp, this_task.hpp, detail/alarm.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

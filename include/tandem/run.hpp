@@ -1,6 +1,6 @@
 // tandem/run.hpp: how a task gets going: run, simulate; with it spawn, to_thread, and what this_task.hpp has.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, spawn.hpp, task.hpp, this_task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, spawn.hpp, task.hpp, this_task.hpp, threads.hpp, use_task.hpp, detail/await_tree.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

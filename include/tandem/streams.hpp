@@ -1,7 +1,7 @@
 // tandem/streams.hpp: operators over streams (map, filter, take, chunk, merge, buffer, throttle, timeout), and text by
 // lines from a socket.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, event.hpp, exceptions.hpp, gather.hpp, generator.hpp, outcome.hpp, progress.hpp, queue.hpp, race.hpp, semaphore.hpp, task.hpp, task_group.hpp, task_handle.hpp, this_task.hpp, use_task.hpp, detail/alarm.hpp, detail/beside.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, event.hpp, exceptions.hpp, gather.hpp, generator.hpp, outcome.hpp, progress.hpp, queue.hpp, race.hpp, semaphore.hpp, task.hpp, task_group.hpp, task_handle.hpp, this_task.hpp, use_task.hpp, detail/alarm.hpp, detail/beside.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

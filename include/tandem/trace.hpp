@@ -1,7 +1,7 @@
 // tandem/trace.hpp: a record of what coroutines did when, and charts of it: timeline. Included by itself: tandem.hpp
 // leaves it out, because it would take a tenth longer to compile.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/json.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/place.hpp, detail/random.hpp, detail/terminal.hpp, detail/trace_drawing.hpp
+// needs: asio.hpp, clock.hpp, exceptions.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/intrusive_list.hpp, detail/json.hpp, detail/leaf.hpp, detail/loop.hpp, detail/loop_watcher.hpp, detail/place.hpp, detail/random.hpp, detail/terminal.hpp, detail/timer_heap.hpp, detail/trace_drawing.hpp, detail/tracer.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 

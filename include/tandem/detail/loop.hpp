@@ -4,10 +4,12 @@
 
 #include "../asio.hpp"
 #include "../clock.hpp"
-#include "failures.hpp"
 #include "frame.hpp"
 #include "intrusive_list.hpp"
+#include "leaf.hpp"
 #include "random.hpp"
+#include "timer_heap.hpp"
+#include "tracer.hpp"
 
 #include TANDEM_ASIO_HEADER(execution_context.hpp)
 #include TANDEM_ASIO_HEADER(post.hpp)
@@ -21,14 +23,9 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
-#include <optional>
-#include <stdexcept>
-#include <string>
 #include <thread>
 #include <type_traits>
 #include <typeinfo>
@@ -39,218 +36,6 @@ namespace tandem::inline TANDEM_CONFIG::detail {
 
 class loop_service;
 struct loops_alive;
-
-/// A wait_node that other code wakes, and that the loop has in its queue then: a timer, a waiter of a semaphore, a
-/// group whose last child has ended. While it waits it may be linked into a list of whoever will wake it.
-class leaf : public wait_node, public list_node {
- public:
-  /// From `suspend`: lets the frame wait here. False in a stopped scope: it stops here and now, so join no list. Throws
-  /// std::logic_error if another frame waits here already.
-  [[gnu::always_inline]] bool park(frame& f) {
-    if (state_ != idle) throw_awaited_twice();
-    if (f.scope->state == scope::running) {
-      waiter = &f;
-      settle_in();
-      return true;
-    }
-    park_to_be_stopped(f);
-    return false;
-  }
-  /// The frame does not wait: it stops here.
-  void park_to_be_stopped(frame& f) noexcept;
-  /// Grants what is waited for. The frame is resumed in its turn, never from here.
-  void wake() noexcept;
-  /// Still waiting: neither woken nor stopped.
-  bool waiting() const noexcept { return state_ == waits || state_ == competes; }
-  /// Granted, and the frame has not run yet. A leaf destroyed in this state gives back what it was granted.
-  bool granted() const noexcept { return state_ == woken; }
-  void consume() noexcept { state_ = idle; }
-
-  /// For race. A class of leaves that may leave its queue at any moment says so with `leaves_at_once`.
-  static constexpr bool leaves_at_once = false;
-  /// From now on the grant goes to the node that the frame waits for.
-  void compete() noexcept {
-    if (state_ == waits) state_ = competes;
-  }
-  void compete_for(frame& f) noexcept {
-    waiter = &f;
-    state_ = competes;
-  }
-  void leave() noexcept {
-    unlink();
-    state_ = idle;
-  }
-
-  void stop(stop_mode) noexcept override;
-  std::optional<clock::time_point> since() const noexcept override {
-    const std::uint64_t t = std::uint64_t(since_high_) << 48 | std::uint64_t(since_low_) << 16;
-    return clock::time_point(clock::duration(static_cast<std::int64_t>(t)));
-  }
-
- protected:
-  leaf() = default;
-  leaf(leaf&&) noexcept : leaf() {}  // awaitables move until they are awaited; there is no state to take along
-  ~leaf() = default;
-
-  /// What the loop does when a leaf of state `calls` gets its turn.
-  virtual step on_turn() noexcept { return step::none(); }
-
-  detail::loop& loop_of_waiter() const noexcept { return *waiter->scope->loop; }
-
-  friend class loop;
-  enum : unsigned char {
-    idle,      // before, or after the frame took what it was granted
-    waits,     // the frame waits
-    competes,  // the frame waits for this and others
-    woken,     // in the ready queue, to be resumed
-    stopped,   // in the ready queue, to be destroyed
-    calls      // in the ready queue, for on_turn
-  } state_ = idle;
-
-  /// `waiter` waits from now on.
-  void settle_in() noexcept;
-
- private:
-  // When it began to wait, less the last 16 bits of the nanoseconds: fits into one word with the state. Not a bit-field:
-  // the compiler would read that word soon after one byte of it was written, and the processor would have to wait.
-  std::uint16_t since_high_ = 0;
-  std::uint32_t since_low_ = 0;
-  [[noreturn, gnu::cold, gnu::noinline]] void throw_awaited_twice() const {
-    throw std::logic_error(std::string("tandem: two coroutines await the same ") + what() + "; make one for each");
-  }
-};
-
-/// A leaf that time wakes. Removing and adding cost O(log n) of the loop's timers.
-class timer_leaf : public leaf {
- public:
-  void stop(stop_mode) noexcept override;
-  void leave() noexcept {
-    remove_from_timers();
-    leaf::leave();
-  }
-
- protected:
-  timer_leaf() = default;
-  timer_leaf(timer_leaf&&) noexcept : timer_leaf() {}
-  ~timer_leaf() { remove_from_timers(); }
-  void remove_from_timers() noexcept;
-
- private:
-  friend class loop;
-  static constexpr std::size_t not_in_heap = std::numeric_limits<std::size_t>::max();
-  std::size_t at_ = not_in_heap;
-  detail::loop* timers_ = nullptr;
-};
-
-/// A leaf that reaches its loop from outside, maybe from another thread: through the inbox (`loop::push`). While it is
-/// there it must not be destroyed.
-class arrival : public leaf {
- protected:
-  arrival() = default;
-  arrival(arrival&&) noexcept : arrival() {}
-  ~arrival() = default;
-  /// Called by the loop, in its turn.
-  virtual void arrive() noexcept = 0;
-
- private:
-  friend class loop;
-  arrival* next_arrival_ = nullptr;
-};
-
-/// Work that belongs to a tree, though no frame of it waits for it: what an `as_completed` that was dropped leaves.
-/// It is stopped with the tree, and the tree ends after it.
-class stray : public list_node {
- public:
-  virtual void stop_stray(stop_mode) noexcept = 0;
-  /// Whose children the work is, for reports.
-  virtual const wait_node& node_of_stray() const noexcept = 0;
-
- protected:
-  ~stray() = default;
-};
-
-/// The top of a task tree. The loop knows every root, and nothing else of a tree.
-class root : public arrival {
- public:
-  const char* what() const noexcept override { return "root"; }
-  std::size_t children() const noexcept override { return 1; }
-  frame* child(std::size_t) const noexcept override { return body_; }
-  void stop(stop_mode) noexcept override;
-  step child_ended(frame&, fate) noexcept override;
-  detail::scope& scope() noexcept { return scope_; }
-
-  void adopt(stray& s) noexcept { strays_.push_back(s); }
-  /// The first, and the one after `s`; null if there is none.
-  const stray* first_stray() const noexcept { return strays_.empty() ? nullptr : &strays_.front(); }
-  const stray* next_stray(const stray& s) const noexcept { return strays_.next(s); }
-  /// A failure of one, of which nobody else may hear: the tree ends with it.
-  void stray_failed(std::exception_ptr e) noexcept { failures_of_strays_.add(std::move(e)); }
-  /// One has ended, and left: the tree ends if that was all that it waited for. It does so in a turn of its own: the
-  /// thread that waits for it may go on at once, while whoever calls this is not done with what that thread destroys.
-  void stray_ended() noexcept;
-
- protected:
-  explicit root(detail::loop& l) noexcept {
-    scope_.loop = &l;
-    scope_.root = this;
-  }
-  ~root() { unregister(); }
-  /// Registers the tree and queues its start; from any thread.
-  void start(frame& body) noexcept;
-  /// The tree has ended and its last frame is still there, for its result. May destroy the root.
-  virtual void ended(frame& body, fate) noexcept = 0;
-  /// The root has queued itself, to be called again after `ended`.
-  virtual void on_turn_after_end() noexcept {}
-  /// From `ended`, when the result has been moved to `r`, which is empty if the body was stopped: strays that have
-  /// failed are how the tree ends, together with a failure of the body.
-  template <class Result>
-  void join_failures_of_strays(Result& r) const noexcept {
-    if (failures_of_strays_.any()) r.set_error(failures_of_strays_.together_with(r.get_error()));
-  }
-
- private:
-  friend class loop;
-  void arrive() noexcept override;
-  step on_turn() noexcept override;
-  void end(frame& body, fate) noexcept;
-  void unregister() noexcept;
-  detail::scope scope_;
-  frame* body_ = nullptr;
-  frame* ended_body_ = nullptr;  // while strays are still there
-  fate ended_how_ = fate::done;
-  intrusive_list<stray> strays_;
-  failures failures_of_strays_;
-  root* next_root_ = nullptr;
-  root** previous_root_ = nullptr;
-};
-
-/// A group of children is a node of the tree that several stops may reach: see group.hpp.
-class stop_target : public leaf {
- protected:
-  friend class loop;
-  virtual void stop_children() noexcept = 0;
-};
-
-/// Is told what the coroutines of a loop do. `frame::where` and `frame::waits_for` say more.
-class tracer {
- public:
-  /// It starts, or goes on; `waits_for` still says with what it has waited for.
-  virtual void resumes(loop&, frame&, bool starts) noexcept = 0;
-  virtual void suspends(loop&, frame&) noexcept = 0;
-  /// It ran to its end, or was stopped; soon it is destroyed.
-  virtual void ends(loop&, frame&, fate) noexcept = 0;
-  /// A task is destroyed that nobody has awaited, though nothing has failed or was stopped. `loop` is null outside one.
-  virtual void was_never_awaited(loop*, frame&) noexcept = 0;
-
-  /// The one of the loops that are made on this thread from now on, or null. Not inlined: see clock.hpp.
-  [[gnu::noinline]] static tracer*& of_this_thread() noexcept {
-    static constinit thread_local tracer* t = nullptr;
-    return t;
-  }
-
- protected:
-  ~tracer() = default;
-};
 
 /// Runs the coroutines of its trees one after the other, on one executor.
 ///
@@ -519,13 +304,6 @@ class loop {
   template <class Executor>
   static access access_to(const asio::any_io_executor& given);
 
-  struct heap_entry {
-    clock::time_point due;
-    std::uint64_t order;  // timers of one instant fire in the order in which they were added
-    timer_leaf* timer;
-    bool before(const heap_entry& o) const noexcept { return due != o.due ? due < o.due : order < o.order; }
-  };
-
   /// Marks this thread as running coroutines of this loop.
   class running_here {
    public:
@@ -633,13 +411,10 @@ class loop {
   void fire_timers(clock::time_point now) noexcept;
   void arm_timer() noexcept;
   void abandon_all() noexcept;
-  void place(std::size_t i, heap_entry e) noexcept;
-  void sift_up(std::size_t i, heap_entry e) noexcept;
-  void sift_down(std::size_t i, heap_entry e) noexcept;
 
   /// Some timer will fire. In real time one that never does counts too: a program may sleep until it gets a signal.
   bool timed() const noexcept {
-    return !timers_.empty() && !(virtual_ && timers_.front().due == clock::time_point::max());
+    return !timers_.empty() && !(virtual_ && timers_.first_due() == clock::time_point::max());
   }
 
   static constexpr std::size_t batch = 512;         // resumptions before the context has its turn
@@ -685,7 +460,7 @@ class loop {
   clock::time_point batch_time_{};  // under simulate: the virtual time
   std::uint64_t seed_ = 0;
   random_source random_;  // for jitter
-  std::vector<heap_entry> timers_;
+  timer_heap timers_;
   std::uint64_t next_order_ = 0;
   asio::steady_timer* timer_ = nullptr;  // owned; none before the first timer, nor once the context goes
   clock::time_point armed_for_{};
@@ -1354,61 +1129,28 @@ inline bool loop::run_one() noexcept {
   return true;
 }
 
-// ---- timers: a 4-ary heap in front of one Asio timer
-// -------------------------------------------------------------------
+// ---- timers
+// ----------------------------------------------------------------------------------------------------------
 
 inline void loop::reserve_timer() {
   if (!timer_ && !virtual_) timer_ = new asio::steady_timer(executor_);
-  if (timers_.size() == timers_.capacity()) timers_.reserve(timers_.empty() ? 16 : 2 * timers_.size());
+  timers_.reserve_one();
 }
 
 inline void loop::add_timer(timer_leaf& t, clock::time_point due) noexcept {
-  timers_.emplace_back();
   t.timers_ = this;
-  sift_up(timers_.size() - 1, {due, next_order_++, &t});
-  if (t.at_ == 0 && !running_) arm_timer();
+  timers_.add(t, due, next_order_++);
+  if (timers_.is_first(t) && !running_) arm_timer();
 }
 
 inline void loop::remove_timer(timer_leaf& t) noexcept {
-  const std::size_t i = t.at_;
   t.timers_ = nullptr;
-  t.at_ = timer_leaf::not_in_heap;
-  const heap_entry last = timers_.back();
-  timers_.pop_back();
-  if (i == timers_.size()) return;
-  if (i > 0 && last.before(timers_[(i - 1) / 4]))
-    sift_up(i, last);
-  else
-    sift_down(i, last);
-}
-
-inline void loop::place(std::size_t i, heap_entry e) noexcept {
-  timers_[i] = e;
-  e.timer->at_ = i;
-}
-
-inline void loop::sift_up(std::size_t i, heap_entry e) noexcept {
-  for (std::size_t parent; i > 0 && e.before(timers_[parent = (i - 1) / 4]); i = parent) place(i, timers_[parent]);
-  place(i, e);
-}
-
-inline void loop::sift_down(std::size_t i, heap_entry e) noexcept {
-  for (;;) {
-    const std::size_t first = i * 4 + 1;
-    if (first >= timers_.size()) break;
-    std::size_t best = first;
-    for (std::size_t k = first + 1; k < first + 4 && k < timers_.size(); ++k)
-      if (timers_[k].before(timers_[best])) best = k;
-    if (!timers_[best].before(e)) break;
-    place(i, timers_[best]);
-    i = best;
-  }
-  place(i, e);
+  timers_.remove(t);
 }
 
 inline void loop::fire_timers(clock::time_point now) noexcept {
-  while (!timers_.empty() && timers_.front().due <= now) {
-    timer_leaf& t = *timers_.front().timer;
+  while (!timers_.empty() && timers_.first_due() <= now) {
+    timer_leaf& t = timers_.first();
     remove_timer(t);
     if (t.state_ == leaf::calls)
       queue(t);
@@ -1419,7 +1161,7 @@ inline void loop::fire_timers(clock::time_point now) noexcept {
 
 inline void loop::arm_timer() noexcept {
   if (virtual_ || closed() || timers_.empty()) return;
-  const clock::time_point due = timers_.front().due;
+  const clock::time_point due = timers_.first_due();
   if (armed_ && armed_for_ <= due) return;  // it fires in time; should it fire early, it is armed again
   armed_ = true;
   armed_for_ = due;
@@ -1455,7 +1197,7 @@ inline clock::time_point turn_time() noexcept {
 
 inline bool loop::advance() noexcept {
   if (!timed()) return false;
-  if (timers_.front().due > batch_time_) batch_time_ = timers_.front().due;
+  if (timers_.first_due() > batch_time_) batch_time_ = timers_.first_due();
   fire_timers(batch_time_);
   return true;
 }
