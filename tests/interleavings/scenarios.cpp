@@ -645,6 +645,42 @@ void all_trees(int mutant) {
   expect(e.is_over, "the tree ends");
 }
 
+// ---- memory of frames
+
+/// Two threads free frames of a third, which makes new ones meanwhile.
+void frames_come_home(int mutant) {
+  constexpr std::size_t size = 100;
+  frame_home home;
+  frame_memory maker, others[2];
+  maker.home_ = &home;
+  if (mutant == 1) mutate(&home.returned, operation::exchange, mutation::relaxed);
+  if (mutant == 2) mutate(&home.returned, operation::compare, mutation::relaxed);
+  if (mutant == 3) mutate(&home.returned, operation::exchange, mutation::torn);
+  const auto make = [&] {
+    int* frame = static_cast<int*>(maker.allocate(size));
+    *frame = 1;
+    return frame;
+  };
+  int* made[3] = {make(), make(), make()};
+  int* again[2];
+  {
+    const auto free_them = [&](int i) {
+      *made[i] = 2;
+      others[i].deallocate(made[i], size);
+      if (i == 1 && is_deep) others[i].deallocate(made[2], size);
+    };
+    explorer::thread a([&] { free_them(0); }), b([&] { free_them(1); });
+    for (int*& frame : again) frame = make();
+    expect(again[0] != again[1], "no frame is given out twice");
+  }
+  explorer::count((again[0] == made[0] || again[0] == made[1]) + 2u * (again[1] == made[0] || again[1] == made[1]));
+  for (int* frame : again) maker.deallocate(frame, size);
+  if (!is_deep) maker.deallocate(made[2], size);
+  maker.take_returned();
+  maker.give_back();
+  expect(home.bytes == 0, "every frame has come home");
+}
+
 struct scenario {
   const char* name;
   const char* says;
@@ -677,6 +713,7 @@ const scenario scenarios[] = {
     {"item_or_stop", "concurrent_queue: an item; a stop", item_or_stop, 1, 2},
     {"leave_or_end", "run: the runner leaves; the tree ends", leave_or_end, 3, 2},
     {"guest_run", "run on an io_context that another thread runs as well", guest_run, 1, 0, 2},
+    {"frames_come_home", "frame_memory: two threads free what a third has made, and makes anew", frames_come_home, 3, 3},
     {"watchdog", "stall_watchdog: a request; its answer", watchdog, 2, 2},
     {"all_trees", "format_all_await_trees without patience", all_trees<0>, 2},
     {"all_trees_patiently", "format_all_await_trees with patience", all_trees<1>, 2},
