@@ -67,8 +67,13 @@ class guards {
   tandem::error_manager errors_{{.handlers_at_a_time = 1, .max_pending = 2}};
   tandem::circuit_breaker breaker_{{.window = 4, .min_calls = 2, .cool_down = std::chrono::seconds(2), .probes = 1}};
   tandem::rate_limiter limit_{tandem::token_bucket{.rate = 2, .burst = 2}};
-  tandem::adaptive_concurrency<> control_{
-      {.initial = 2, .min = 1, .max = 4, .window = std::chrono::seconds(1), .samples = 1}};
+  // Calls that are guarded inside one another hold a slot each: the innermost must not wait for ever.
+  tandem::adaptive_concurrency<> control_{{.initial = 2,
+                                           .min = 1,
+                                           .max = 4,
+                                           .window = std::chrono::seconds(1),
+                                           .samples = 1,
+                                           .max_wait = std::chrono::seconds(5)}};
   tandem::policy<tandem::retry_options, tandem::circuit_breaker&, tandem::rate_limiter&,
                  tandem::adaptive_concurrency<>&>
       all_{tandem::retry_options{.attempts = 3, .base = std::chrono::seconds(1)}, breaker_, limit_, control_};
