@@ -1,7 +1,7 @@
 # Sourced by examples/run and tests/run: finds what they need and installs what is missing.
 #
 #   need THING...   makes sure that each of compiler, cmake, builder, asio, boost, catch2 ... is there, or ends with a sentence
-#   try_need THING  the same for what one can do without (sqlite, clang, chromium): false, and $reason, where it can't
+#   try_need THING  the same for what one can do without (sqlite, clang, chromium, npm): false, and $reason, where it can't
 #                   be had
 #
 # Debian and Ubuntu: with apt-get, as root or by sudo without a password. Nothing that is installed is ever removed or
@@ -86,6 +86,7 @@ has() {
     sqlite) links_with sqlite3 sqlite3.h ;;
     clang) echo 'int main() {}' | clang++-19 -fsanitize=address -x c++ - -o /dev/null ;;
     chromium) find_browser ;;
+    npm) command -v npm && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' ;;
     pkg-config | python3 | valgrind) command -v "$1" ;;
     benchmark) find_header benchmark/benchmark.h ;;
   esac >/dev/null 2>&1
@@ -102,6 +103,7 @@ packages_by_system() {
     sqlite) echo "SQLite 3|libsqlite3-dev|sqlite-devel|sqlite|sqlite" ;;
     benchmark) echo "Google Benchmark|libbenchmark-dev|google-benchmark-devel|benchmark|google-benchmark" ;;
     python3) echo "Python 3|python3|python3|python|python3" ;;
+    npm) echo "Node 18 or later, with npm|nodejs npm|nodejs-npm|nodejs npm|node" ;;
     chromium) echo "Chromium|(a snap; set CHROMIUM to a browser of that kind)|chromium|chromium|chromium" ;;
     valgrind) echo "Valgrind|valgrind|valgrind|valgrind|(not on macOS)" ;;
   esac
@@ -152,6 +154,7 @@ debian_packages() {
       boost)  # the package with the headers themselves: 1.81 on Debian 12, whose default is older, else the default
         version=$(apt-cache "${apt_options[@]}" show libboost-dev 2>/dev/null | sed -n 's/^Version: \([0-9]*\.[0-9]*\).*/\1/p' | head -n 1)
         printf 'libboost%s-dev\n' "$(printf '%s\n' 1.81 "${version:-1.81}" | sort -V | tail -n 1)" ;;
+      npm) printf '%s\n' nodejs npm ;;
       clang) printf '%s\n' clang-19 libclang-rt-19-dev ;;
       *) echo "$thing" ;;
     esac
@@ -183,7 +186,7 @@ boost_must_stay_apart() {
 apt_get_things() {
   local thing packages tools=() installed=() unpacked=()
   for thing; do
-    case $thing in compiler | cmake | builder | clang | chromium | pkg-config | benchmark | python3 | valgrind) tools+=("$thing") ;; esac
+    case $thing in compiler | cmake | builder | clang | chromium | npm | pkg-config | benchmark | python3 | valgrind) tools+=("$thing") ;; esac
   done
   if ! may_install && [ ${#tools[@]} != 0 ]; then
     packages=($(debian_packages "${tools[@]}"))
