@@ -15,7 +15,7 @@ function field(file: string, name: string): string | undefined {
 
 // The chapters by their numbers, then all other pages: those named here in this order, then the rest.
 const others = ['asyncio', 'porting', 'inside', 'glossary']
-type Item = DefaultTheme.SidebarItem & { minutes?: string, exercise?: string }
+type Item = DefaultTheme.SidebarItem & { minutes?: string, exercise?: string, needs?: string[] }
 
 function sidebar(language: string, chapters: string, besides: string): DefaultTheme.SidebarItem[] {
   const items = (names: string[]): Item[] =>
@@ -28,7 +28,8 @@ function sidebar(language: string, chapters: string, besides: string): DefaultTh
         text: number ? `${number[0]} ${title}` : title,
         link: `/${language}/${name}`,
         minutes: field(file, 'minutes'),
-        exercise: field(file, 'exercise_minutes')
+        exercise: field(file, 'exercise_minutes'),
+        needs: field(file, 'needs')?.match(/\b\d+(?=_)/g) ?? []
       }
     })
   const place = (name: string) => (others.indexOf(name) + 1 || others.length + 1)
