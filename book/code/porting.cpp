@@ -113,7 +113,9 @@ task<> step_3() {
   co_await ask_all(s, five_shops(), prices);
   say() << prices.size() << " prices\n";
 }
+// [/step3]
 
+// [without]
 task<> without_workers() {
   service s;
   const auto shops = five_shops();
@@ -122,7 +124,7 @@ task<> without_workers() {
   for (std::size_t i = 0; i != shops.size(); ++i)
     say() << shops[i] << ' ' << (prices[i] ? std::to_string(prices[i].value()) : "failed") << '\n';
 }
-// [/step3]
+// [/without]
 
 // [step4]
 task<> step_4(std::chrono::milliseconds patience) {
