@@ -89,7 +89,7 @@ struct loop {
 // [/loop]
 
 // [task]
-struct task : wait_node {  // as an awaiter it is the node that waits for one child
+struct task final : wait_node {  // as an awaiter it is the node that waits for one child
   using promise_type = frame;
 
   explicit task(frame& f) noexcept : child(&f) {}

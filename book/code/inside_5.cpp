@@ -169,7 +169,7 @@ void loop::drive(step s) {
 // [/drive]
 
 // [task]
-struct task : wait_node {
+struct task final : wait_node {
   using promise_type = frame;
 
   explicit task(frame& f) noexcept : child(&f) {}
