@@ -1,0 +1,21 @@
+# cmake -DPROGRAM=... -DKIND=start|solution -P verdict.cmake
+# A start must end with 1 and say what is wrong, a solution with 0 and say that it is right; nothing else will do.
+
+execute_process(COMMAND "${PROGRAM}" OUTPUT_VARIABLE said ERROR_VARIABLE complained RESULT_VARIABLE result)
+message("${said}${complained}")
+if(KIND STREQUAL "start")
+  set(expected 1)
+  set(words "not yet: ")
+else()
+  set(expected 0)
+  set(words "correct: ")
+endif()
+if(NOT result STREQUAL expected)
+  message(FATAL_ERROR "${PROGRAM} ended with ${result}, not with ${expected}")
+endif()
+if(NOT said MATCHES "^${words}")
+  message(FATAL_ERROR "${PROGRAM} did not say \"${words}...\"")
+endif()
+if(complained MATCHES "Sanitizer|runtime error")
+  message(FATAL_ERROR "a sanitizer has found something in ${PROGRAM}")
+endif()
