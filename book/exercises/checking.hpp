@@ -129,7 +129,8 @@ int verdict(const char* correct, Body body) {
     }
     give_up("std::terminate was called");
   });
-  std::signal(SIGPROF, [](int) { give_up("it calculates for ever: some loop never ends, and time does not pass in it"); });
+  std::signal(SIGPROF, [](int) {
+    give_up("it still calculates after 10 seconds: some loop never ends, or goes round far too often");  });
   std::signal(SIGALRM, [](int) { give_up("it waits for ever, for something outside of the program"); });
   const itimerval ten_seconds{{}, {10, 0}};
   setitimer(ITIMER_PROF, &ten_seconds, nullptr);  // of the processor's time: a busy machine does not count
