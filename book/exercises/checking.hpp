@@ -102,7 +102,14 @@ inline void goes_on(duration limit = std::chrono::hours(24 * 365)) {
 }
 
 /// Runs `t` on virtual time. False if it failed or can never end, which is wrong; `what` is its name.
-inline bool run(const std::string& what, tandem::task<> t, std::uint64_t seed = 0) {
+#if defined(CHECKING_COMPILED_ONCE) && !defined(CHECKING_COMPILED_HERE)  // by the tests: see checking.cpp
+bool run(const std::string& what, tandem::task<> t, std::uint64_t seed = 0);
+#else
+#ifndef CHECKING_COMPILED_ONCE
+inline
+#endif
+    bool
+    run(const std::string& what, tandem::task<> t, std::uint64_t seed = 0) {
   try {
     tandem::simulate(std::move(t), {.seed = seed});
     return true;
@@ -116,6 +123,7 @@ inline bool run(const std::string& what, tandem::task<> t, std::uint64_t seed = 
   }
   return false;
 }
+#endif
 
 /// All of a check: `body` looks at everything, and then this says what came of it. Gives what `main` returns.
 template <class Body>
@@ -130,7 +138,8 @@ int verdict(const char* correct, Body body) {
     give_up("std::terminate was called");
   });
   std::signal(SIGPROF, [](int) {
-    give_up("it still calculates after 10 seconds: some loop never ends, or goes round far too often");  });
+    give_up("it still calculates after 10 seconds: some loop never ends, or goes round far too often");
+  });
   std::signal(SIGALRM, [](int) { give_up("it waits for ever, for something outside of the program"); });
   const itimerval ten_seconds{{}, {10, 0}};
   setitimer(ITIMER_PROF, &ten_seconds, nullptr);  // of the processor's time: a busy machine does not count

@@ -21,7 +21,8 @@ void alarm_clock::ring() const {
 void must_ring(const std::string& name, const std::vector<duration>& times, duration end) {
   const heard& h = clocks[name];
   if (!expect(h.made != 0, "nobody has made an alarm clock called \"", name, "\"")) return;
-  expect(h.made == 1, "there were ", h.made, " alarm clocks called \"", name, "\"; ring_every holds one for all its rings");
+  expect(h.made == 1, "there were ", h.made, " alarm clocks called \"", name,
+         "\"; ring_every holds one for all its rings");
   expect(h.rings == times, name, " rang at: ", list(h.rings), "; it should ring at: ", list(times));
   if (h.made == 1)
     expect(h.put_away == std::vector{end}, name, " was put away at: ", list(h.put_away), "; it should be at: ", end);

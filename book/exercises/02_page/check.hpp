@@ -61,7 +61,8 @@ task<> visit_what_there_is_not() {
   } catch (const std::runtime_error&) {
     failed = true;
   }
-  if (!expect(failed, "product 13 has no stock: page_of(13) should throw what stock_of throws, and gave a page")) co_return;
+  if (!expect(failed, "product 13 has no stock: page_of(13) should throw what stock_of throws, and gave a page"))
+    co_return;
   expect(checking::now() == 50ms, "product 13 has no stock, which is known after 50 ms; page_of threw after ",
          checking::now());
   expect(under_way == 0, "product 13: page_of threw, and ", count(static_cast<std::size_t>(under_way), "question"),

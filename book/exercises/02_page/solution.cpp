@@ -19,8 +19,7 @@ task<int> stock_of(int product);           // takes 50 ms
 task<std::string> review_of(int product);  // takes 250 ms for most products, and 100 ms for product 8
 
 task<page> page_of(int product) {
-  const auto answers =
-      co_await gather(price_of(product), stock_of(product), try_timeout(200ms, review_of(product)));
+  const auto answers = co_await gather(price_of(product), stock_of(product), try_timeout(200ms, review_of(product)));
   const auto& [euros, in_stock, review] = answers;  // an optional<std::string> is the third
   page p{euros, in_stock, review.value_or("no review in time")};
   co_return p;

@@ -14,7 +14,8 @@ struct provider {
   std::chrono::milliseconds thinking_time;
   int euros;  // 0: sold out
 };
-const std::vector<provider> providers{{"train", 200ms, 89}, {"ferry", 100ms, 140}, {"plane", 300ms, 210}, {"bus", 50ms, 0}};
+const std::vector<provider> providers{
+    {"train", 200ms, 89}, {"ferry", 100ms, 140}, {"plane", 300ms, 210}, {"bus", 50ms, 0}};
 
 task<int> ask(provider p);  // takes its time to think
 

@@ -11,8 +11,8 @@ task<> read_page() {
   ++pages;
   most = std::max(most, ++reading);
   const std::size_t out = the_limit->capacity() - the_limit->available();
-  expect(reading <= out, "at ", checking::now(), " there was somebody who read a page without a permit (read: ",
-         reading, ", permits taken: ", out, ")");
+  expect(reading <= out, "at ", checking::now(),
+         " there was somebody who read a page without a permit (read: ", reading, ", permits taken: ", out, ")");
   co_await sleep_for(100ms);
   --reading;
 }

@@ -13,8 +13,7 @@ task<> scrape(semaphore& limit, int depth) {
     const permit turn = co_await limit.acquire();
     co_await read_page();
   }  // it is for reading, and not for what follows from it
-  if (depth != 0)
-    co_await gather(scrape(limit, depth - 1), scrape(limit, depth - 1), scrape(limit, depth - 1));
+  if (depth != 0) co_await gather(scrape(limit, depth - 1), scrape(limit, depth - 1), scrape(limit, depth - 1));
 }
 
 #include "check.hpp"

@@ -39,6 +39,7 @@ task<> open(bool patient, tally expected, duration expected_end, std::vector<dur
 int main() {
   return verdict("the impatient get 5 pictures, the patient 10, and all that was accepted is printed", [] {
     run("with impatient customers, front_desk", open(false, {5, 5}, 285ms, {0ms, 20ms, 95ms, 115ms, 190ms}));
-    run("with patient customers, front_desk", open(true, {10, 0}, 495ms, {0ms, 20ms, 95ms, 115ms, 190ms, 210ms, 285ms, 305ms, 380ms, 400ms}));
+    run("with patient customers, front_desk",
+        open(true, {10, 0}, 495ms, {0ms, 20ms, 95ms, 115ms, 190ms, 210ms, 285ms, 305ms, 380ms, 400ms}));
   });
 }

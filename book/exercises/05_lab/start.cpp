@@ -1,6 +1,6 @@
 // Exercise 05, wait, or turn away. A lab has two workers and one place in line; ten customers come, one every 20 ms,
-// each with a picture to print. The patient wait until there is a place, the others are turned away. When all have been,
-// the lab closes, and front_desk ends when everything that was accepted is printed. To check it: ./examples/run check 05
+// each with a picture to print. The patient wait until there is a place, the others are turned away. Then the
+// lab closes, and front_desk ends when everything that was accepted is printed. To check it: ./examples/run check 05
 #include <tandem/run.hpp>
 #include <tandem/worker_pool.hpp>
 

@@ -22,7 +22,8 @@ task<> guest(Menus& ask, const char* who, std::string meal, duration comes, std:
   co_await sleep_until(clock::time_point(comes));
   const std::string menu = co_await ask(meal);
   expect(menu == gets, who, ", who comes at ", comes, ", gets ", menu, "; it should be ", gets);
-  expect(checking::now() == at, who, ", who comes at ", comes, ", has the menu at ", checking::now(), "; it should be at ", at);
+  expect(checking::now() == at, who, ", who comes at ", comes, ", has the menu at ", checking::now(),
+         "; it should be at ", at);
 }
 
 void must_be_written(std::vector<std::string> times, const char* why) {
@@ -35,7 +36,8 @@ task<> together() {
                   guest(ask, "Ben", "lunch", 0min, "lunch of 10 min", 10min),
                   guest(ask, "Cleo", "dinner", 5min, "dinner of 15 min", 15min),
                   guest(ask, "Dora", "lunch", 45min, "lunch of 10 min", 45min));
-  must_be_written({"lunch at 0 ms", "dinner at 5 min"}, "who asks together, or while the menu is good, gets the same one");
+  must_be_written({"lunch at 0 ms", "dinner at 5 min"},
+                  "who asks together, or while the menu is good, gets the same one");
 }
 
 task<> later() {
@@ -56,14 +58,17 @@ task<> leaves(Menus& ask) {
 
 task<> one_leaves() {
   auto ask = menus();
-  co_await gather(leaves(ask), guest(ask, "Jan, who asks together with Ida, who leaves after 5 min", "lunch", 0min, "lunch of 10 min", 10min));
+  co_await gather(leaves(ask), guest(ask, "Jan, who asks together with Ida, who leaves after 5 min", "lunch", 0min,
+                                     "lunch of 10 min", 10min));
 }
 
 task<> fire() {
   auto ask = menus();
   on_fire = true;
-  const auto both = co_await gather(return_exceptions, guest(ask, "Kai", "lunch", 0min, "", 0min), guest(ask, "Lea", "lunch", 0min, "", 0min));
-  expect(!std::get<0>(both).has_value() && !std::get<1>(both).has_value(), "the kitchen was on fire, and a guest did not hear of it");
+  const auto both = co_await gather(return_exceptions, guest(ask, "Kai", "lunch", 0min, "", 0min),
+                                    guest(ask, "Lea", "lunch", 0min, "", 0min));
+  expect(!std::get<0>(both).has_value() && !std::get<1>(both).has_value(),
+         "the kitchen was on fire, and a guest did not hear of it");
   on_fire = false;
   co_await guest(ask, "Mia, after a fire in the kitchen", "lunch", 20min, "lunch of 30 min", 30min);
 }

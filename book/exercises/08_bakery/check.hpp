@@ -48,18 +48,21 @@ task<> bakery() {
   adaptive_concurrency<> control({.initial = 20, .window = 1h, .max_waiting = 5}, knee({.probe_interval = 24h}));
   co_await work(control);
   const auto stats = control.stats();
-  if (!expect(stats.succeeded != 0, "nobody asked control before he baked: ", each_evening.empty() ? 0 : each_evening.back(),
-              " bakers stood at 3 ovens at the end")) co_return;
+  if (!expect(stats.succeeded != 0, "nobody asked control before he baked: ",
+              each_evening.empty() ? 0 : each_evening.back(), " bakers stood at 3 ovens at the end"))
+    co_return;
   expect(loaves >= stats.succeeded && loaves <= stats.succeeded + 20, "of ", loaves, " loaves only ", stats.succeeded,
          " were baked by leave of control");
-  expect(loaves * 100 >= all_there_could_be * 95, loaves, " loaves were baked in a week; there could be ", all_there_could_be,
-         ", and 95 in 100 of these are enough");
+  expect(loaves * 100 >= all_there_could_be * 95, loaves, " loaves were baked in a week; there could be ",
+         all_there_could_be, ", and 95 in 100 of these are enough");
   expect(stats.limit >= 4 && stats.limit <= 6, "control found a limit of ", stats.limit,
          "; for 3 ovens it should be from 4 to 6: it must see how long each loaf takes, and nothing else");
   expect(stats.shed != 0, "nobody was ever refused, so that somebody did not ask");
-  expect(stats.shed < 6'000, stats.shed, " times somebody was refused: a baker came back before the time that he was told");
+  expect(stats.shed < 6'000, stats.shed,
+         " times somebody was refused: a baker came back before the time that he was told");
 }
 
 int main() {
-  return verdict("the limit found itself, nobody stands in line for long, and the ovens are full", [] { run("a week of 20 bakers", bakery()); });
+  return verdict("the limit found itself, nobody stands in line for long, and the ovens are full",
+                 [] { run("a week of 20 bakers", bakery()); });
 }

@@ -20,7 +20,8 @@ task<int> ask() {
   co_return 42;
 }
 
-task<> call(const char* who, std::vector<line> happens, std::vector<duration> expected, duration expected_end, std::string expected_result) {
+task<> call(const char* who, std::vector<line> happens, std::vector<duration> expected, duration expected_end,
+            std::string expected_result) {
   what_happens = std::move(happens);
   attempts.clear();
   std::string result;
@@ -46,8 +47,9 @@ int main() {
     run("a line that breaks three times", call("a line that breaks three times", {broken, broken, broken, good},
                                                {0ms, 110ms, 320ms, 730ms}, 740ms, "the answer 42"));
     run("a wrong question", call("a wrong question", {wrong_question}, {0ms}, 10ms, "the wrong question"));
-    run("a line that stays broken", call("a line that stays broken, where the fifth attempt would begin after more than a second",
-                                         {broken}, {0ms, 110ms, 320ms, 730ms}, 740ms, "the broken line"));
+    run("a line that stays broken",
+        call("a line that stays broken, where the fifth attempt would begin after more than a second", {broken},
+             {0ms, 110ms, 320ms, 730ms}, 740ms, "the broken line"));
     run("a line that says nothing", call("a line that says nothing", {silent}, {0ms}, 1s, "timed_out"));
   });
 }

@@ -24,7 +24,8 @@ task<> office(duration first_takes, duration expected_end, std::uint64_t hired, 
   const std::string who = sentence("if the first answer takes ", first_takes);
   const duration end = checking::now();
   expect(asked == std::vector<std::string>{"A", "B"}, who, ", these were asked: ", list(asked), "; it should be A, B");
-  expect(answer == "the answer to B", who, ", the second question gets \"", answer, "\"; it should be \"the answer to B\"");
+  expect(answer == "the answer to B", who, ", the second question gets \"", answer,
+         "\"; it should be \"the answer to B\"");
   expect(end == expected_end, who, ", it took ", end, ", not ", expected_end);
   const auto stats = clerks.stats();
   expect(stats.created == hired, who, ", ", count(stats.created, "clerk"), " hired, not ", hired);

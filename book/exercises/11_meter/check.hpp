@@ -17,7 +17,8 @@ generator<int> meter(int last, bool breaks) {
     goes_on();
     co_await sleep_for(100ms);
     ++numbers_read;
-    co_yield i * i;
+    const int square = i * i;
+    co_yield square;
   }
   if (breaks) throw std::runtime_error("the meter is broken");
 }
@@ -25,7 +26,8 @@ generator<int> meter(int last, bool breaks) {
 std::string numbers(const std::vector<int>& n) { return n.empty() ? "nothing" : list(n); }
 
 /// Reads so many, or all, and leaves.
-task<> read(const char* who, std::size_t most, int last, bool breaks, std::vector<int> expected, duration expected_off) {
+task<> read(const char* who, std::size_t most, int last, bool breaks, std::vector<int> expected,
+            duration expected_off) {
   numbers_read = 0;
   off.clear();
   std::vector<int> got;
@@ -50,7 +52,8 @@ task<> read(const char* who, std::size_t most, int last, bool breaks, std::vecto
   expect(failed == breaks, who, failed ? ": it ended with an exception" : ": the meter's exception was lost");
   if (expect(!off.empty(), who, ": the meter was not switched off")) {
     expect(off.size() == 1, who, ": the meter was switched off ", off.size(), " times");
-    expect(off[0] == expected_off && checking::now() >= off[0], who, ": the meter was switched off at ", off[0], ", not at ", expected_off);
+    expect(off[0] == expected_off && checking::now() >= off[0], who, ": the meter was switched off at ", off[0],
+           ", not at ", expected_off);
   }
 }
 

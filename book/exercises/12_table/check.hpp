@@ -14,9 +14,10 @@ std::vector<bool> eating;
 task<> eat(std::size_t seat) {
   goes_on();
   const std::size_t n = table->size(), right = (seat + 1) % n;
-  expect((*table)[seat].is_locked() && (*table)[right].is_locked(), "the philosopher of seat ", seat, " eats, and does not have the forks ",
-         seat, " and ", right);
-  expect(!eating[right] && !eating[(seat + n - 1) % n], "the philosopher of seat ", seat, " eats together with a neighbour, with whom he shares a fork");
+  expect((*table)[seat].is_locked() && (*table)[right].is_locked(), "the philosopher of seat ", seat,
+         " eats, and does not have the forks ", seat, " and ", right);
+  expect(!eating[right] && !eating[(seat + n - 1) % n], "the philosopher of seat ", seat,
+         " eats together with a neighbour, with whom he shares a fork");
   eating[seat] = true;
   co_await sleep_for(1min);
   ++meals[seat];
@@ -32,8 +33,10 @@ task<> dinner(std::size_t n) {
   for (std::size_t seat = 0; seat != n; ++seat) all.push_back(dine(forks, seat));
   co_await gather(std::move(all));
   for (std::size_t seat = 0; seat != n; ++seat)
-    expect(meals[seat] == 1, "at a table for ", n, " the philosopher of seat ", seat, " has eaten ", meals[seat], " times, not once");
-  expect(std::none_of(forks.begin(), forks.end(), [](const mutex& f) { return f.is_locked(); }), "a fork was never given back");
+    expect(meals[seat] == 1, "at a table for ", n, " the philosopher of seat ", seat, " has eaten ", meals[seat],
+           " times, not once");
+  expect(std::none_of(forks.begin(), forks.end(), [](const mutex& f) { return f.is_locked(); }),
+         "a fork was never given back");
 }
 
 int main() {

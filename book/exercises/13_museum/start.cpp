@@ -1,6 +1,6 @@
-// Exercise 13, a museum. It lets 3 people in, and then 2 more each minute; if nobody comes, at most 3 at once after that.
-// Write its rule. A group goes in together: it walks in if all of it may now; otherwise it is told after how long, waits
-// for its turn, and is let in. Nobody overtakes. To check it: ./examples/run check 13
+// Exercise 13, a museum. It lets 3 people in, and then 2 more each minute; if nobody comes, at most 3 at once after
+// that. Write its rule. A group goes in together: it walks in if all of it may now; otherwise it is told after how
+// long, waits for its turn, and is let in. Nobody overtakes. To check it: ./examples/run check 13
 #include <tandem/rate_limiter.hpp>
 #include <tandem/run.hpp>
 

@@ -31,7 +31,8 @@ task<> count(int wrong_ones) {
   expect(users.size() == 1000 && *users.begin() == 1 && *users.rbegin() == 1000, users.size(),
          " different users were asked for; it should be those from 1 to 1000");
   expect(calls == 1000, "the database was asked ", calls.load(), " times, not 1000");
-  expect(on_the_loop == 0, on_the_loop.load(), " of the questions were asked on the loop's own thread, where everybody else waits meanwhile");
+  expect(on_the_loop == 0, on_the_loop.load(),
+         " of the questions were asked on the loop's own thread, where everybody else waits meanwhile");
   expect(hops == 1, "there were ", hops.load(), " hops to a thread and back; one is enough for all");
   expect(right == 1000 - wrong_ones, right, " names are said to be right; ", 1000 - wrong_ones, " are");
 }
