@@ -41,7 +41,7 @@ task<> dinner(std::size_t n) {
 
 int main() {
   return verdict("everybody eats, with two forks, at tables for 4, 5 and 2", [] {
-    for (std::size_t n : {4, 5, 2})
+    for (std::size_t n : {4u, 5u, 2u})
       for (std::uint64_t seed = 0; seed != 20; ++seed)
         if (!run(sentence("a table for ", n), dinner(n), seed) || !problems().empty()) return;
   });
