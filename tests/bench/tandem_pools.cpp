@@ -2,6 +2,7 @@
 // priorities.
 #include <tandem/priority_scheduler.hpp>
 #include <tandem/resource_pool.hpp>
+#include <tandem/run.hpp>
 #include <tandem/streams.hpp>
 
 #include "harness.hpp"
