@@ -20,6 +20,7 @@ from collections import namedtuple
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 ROOT = HERE.parent.parent
 REPETITIONS = int(os.environ.get("TANDEM_BENCH_REPETITIONS", "5"))
 PATIENCE = 600  # seconds for one run of one program
@@ -328,7 +329,7 @@ def table_of(run, with_ranges):
     """Head, rows and notes."""
     peers = [p for p in run["rows"][0]["median"] if p not in ESSENTIAL]
     used = (["cold"] if any(p in COLD for p in peers) else []) + [r["note"] for r in run["rows"] if r["note"]]
-    marks = {key: "¹²³⁴⁵⁶⁷⁸⁹"[n] for n, key in enumerate(dict.fromkeys(used))}
+    marks = {key: str(n).translate(SUPERSCRIPT) for n, key in enumerate(dict.fromkeys(used), 1)}
 
     def marked(text, key):
         return f"{text} {marks[key]}" if key else text
