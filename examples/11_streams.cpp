@@ -3,6 +3,7 @@
 #include <tandem/generator.hpp>
 #include <tandem/run.hpp>
 #include <tandem/streams.hpp>
+#include <tandem/text_streams.hpp>
 
 #include <asio/ip/tcp.hpp>
 #include <asio/write.hpp>

@@ -315,6 +315,19 @@ TEST_CASE("a thread keeps 64 MiB of frames, and beyond that gives back those of 
   CHECK(freed == 10);
 }
 
+TEST_CASE("a frame of 1 KiB is kept for the next one, and a larger one is the heap's") {
+  const long fetched = on_a_thread([](frame_memory& own) {
+    own.deallocate(own.allocate(1024), 1024);
+    own.deallocate(own.allocate(1025), 1025);
+    const long before = allocations;
+    own.deallocate(own.allocate(1024), 1024);
+    CHECK(allocations == before);
+    own.deallocate(own.allocate(1025), 1025);
+    return allocations - before;
+  });
+  CHECK(fetched == 1);
+}
+
 TEST_CASE("what a thread keeps goes back to the heap when it ends") {
   const long before_all = frees;
   on_a_thread([&](frame_memory& own) {
@@ -325,6 +338,22 @@ TEST_CASE("what a thread keeps goes back to the heap when it ends") {
     return 0;
   });
   CHECK(frees > before_all);  // and the leak sanitizer looks, where there is one
+}
+
+TEST_CASE("a frame that others have given back goes to the heap with the thread that made it") {
+  const long before = frees;
+  long freed = 0;
+  on_a_thread([&](frame_memory& maker) {
+    std::vector<void*> frames(50);
+    for (void*& p : frames) p = maker.allocate(700);
+    on_a_thread([&](frame_memory& other) {
+      for (void* p : frames) other.deallocate(p, 700);
+      return 0;
+    });
+    freed = frees - before;
+    return 0;
+  });
+  CHECK(frees - before >= freed + 50);
 }
 
 #if !defined(TANDEM_PLAIN_FRAMES)

@@ -217,34 +217,6 @@ TEST_CASE("a stop ends a gather with return_exceptions like any other") {
   CHECK_FALSE(went_on);
 }
 
-TEST_CASE("outcomes are copied, assigned and sorted like values") {
-  auto main = []() -> task<> {
-    std::vector<task<int>> tasks;
-    for (int i : {3, 1, 2}) tasks.push_back(after(1s, i));
-    auto outcomes = co_await gather(return_exceptions, std::move(tasks));
-    std::sort(outcomes.begin(), outcomes.end(), [](auto& a, auto& b) { return a.value() < b.value(); });
-    const outcome<int> copy = outcomes.front();
-    CHECK(copy.value() == 1);
-    outcomes.erase(outcomes.begin());
-    CHECK(outcomes.back().value() == 3);
-  };
-  simulate(main());
-}
-
-TEST_CASE("outcomes of references and of move-only values") {
-  auto main = []() -> task<> {
-    int target = 0;
-    auto reference = [&]() -> task<int&> { co_return target; };
-    auto unique = []() -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(1); };
-    auto bound6 = co_await gather(return_exceptions, reference(), unique());
-    auto& [r, u] = bound6;
-    CHECK(&r.value().get() == &target);
-    const std::unique_ptr<int> taken = std::move(u).value();
-    CHECK(*taken == 1);
-  };
-  simulate(main());
-}
-
 // ---- gather, any number --------------------------------------------------------------------------------------------
 
 TEST_CASE("gather of a vector gives the results in the order of the tasks") {

@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -514,18 +513,6 @@ TEST_CASE("timers that are due fire under simulate although coroutines are alway
   simulate(main());
 }
 
-TEST_CASE(
-    "real_a sleep beyond the clock's range waits for ever: until it is stopped; under simulate it is a deadlock") {
-  asio::io_context context;
-  bool ended = false;
-  spawn(context, sleep_for(std::chrono::hours::max()), [&](std::exception_ptr) { ended = true; });
-  context.run_for(5ms);
-  CHECK_FALSE(ended);
-  CHECK_FALSE(context.stopped());
-  auto main = []() -> task<> { co_await sleep_for(std::chrono::nanoseconds::max()); };
-  CHECK_THROWS_AS(simulate(main()), tandem::deadlock);
-}
-
 TEST_CASE("under simulate handlers of the context run although coroutines are always ready") {
   auto main = []() -> task<int> {
     bool posted = false;
@@ -540,141 +527,7 @@ TEST_CASE("under simulate handlers of the context run although coroutines are al
   CHECK(simulate(main()) < 1000);
 }
 
-// ---- sleep and yield -----------------------------------------------------------------------------------------------
-
-TEST_CASE("sleepers wake at their time, those of one instant in the order in which they began") {
-  std::string order;
-  auto main = [&]() -> task<> {
-    auto one = [&](char name, clock::duration d) -> task<> {
-      co_await sleep_for(d);
-      order += name;
-    };
-    std::vector<task<>> all;
-    all.push_back(one('c', 2s));
-    all.push_back(one('a', 1s));
-    all.push_back(one('d', 2s));
-    all.push_back(one('b', 1s));
-    all.push_back(one('e', 3s));
-    co_await tandem::gather(std::move(all));
-    CHECK(clock::now() == at(3s));
-  };
-  simulate(main());
-  CHECK(order == "abcde");
-}
-
-TEST_CASE("thousands of timers fire in order, also when others are removed between them") {
-  auto main = []() -> task<> {
-    std::vector<clock::time_point> woken;
-    auto one = [&](int i) -> task<> {
-      co_await sleep_for(std::chrono::milliseconds(i * 7919 % 5000));
-      woken.push_back(clock::now());
-    };
-    auto removed = [&](int i) -> task<> {
-      co_await tandem::try_timeout(std::chrono::milliseconds(i * 104729 % 5000), sleep_for(1h));
-    };
-    std::vector<task<>> all;
-    for (int i = 0; i != 3000; ++i) {
-      all.push_back(one(i));
-      all.push_back(removed(i));
-    }
-    co_await tandem::gather(std::move(all));
-    CHECK(woken.size() == 3000);
-    CHECK(std::is_sorted(woken.begin(), woken.end()));
-  };
-  simulate(main());
-}
-
-TEST_CASE("sleep_until takes a point in time; one that has passed waits for the queue only") {
-  auto main = []() -> task<> {
-    co_await tandem::sleep_until(at(5s));
-    CHECK(clock::now() == at(5s));
-    co_await tandem::sleep_until(at(1s));
-    CHECK(clock::now() == at(5s));
-    co_await sleep_for(0s);
-    CHECK(clock::now() == at(5s));
-  };
-  simulate(main());
-}
-
-TEST_CASE("sleep_for takes any duration: it rounds up, and what is beyond the clock waits for ever") {
-  auto main = []() -> task<> {
-    co_await sleep_for(std::chrono::duration<double>(0.25));
-    CHECK(clock::now() == at(250ms));
-    co_await sleep_for(std::chrono::duration<int, std::pico>(1));
-    CHECK(clock::now() == at(250ms + 1ns));
-    auto forever = sleep_for(std::chrono::hours::max());
-    const auto woken = co_await tandem::try_timeout(1h, std::move(forever));
-    CHECK_FALSE(woken);
-    auto infinite = sleep_for(std::chrono::duration<double>(std::numeric_limits<double>::infinity()));
-    const auto woken_too = co_await tandem::try_timeout(1h, std::move(infinite));
-    CHECK_FALSE(woken_too);
-  };
-  simulate(main());
-}
-
-TEST_CASE("a negative duration or a NaN is invalid_argument that names the function and the value") {
-  CHECK_THROWS_AS(sleep_for(-1ns), std::invalid_argument);
-  CHECK_THROWS_WITH(sleep_for(-2s), "tandem::sleep_for: the duration is -2.000000 s; it must not be negative");
-  CHECK_THROWS_AS(sleep_for(std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN())),
-                  std::invalid_argument);
-}
-
-TEST_CASE("real_a sleep is never shorter than asked for") {
-  auto main = []() -> task<> {
-    for (auto d : {0us, 1us, 137us, 1500us}) {
-      const auto begin = clock::now();
-      co_await sleep_for(d);
-      CHECK(clock::now() - begin >= d);
-    }
-  };
-  run(main());
-}
-
-TEST_CASE("real_an earlier timer that is added later fires first") {
-  auto main = []() -> task<std::string> {
-    std::string order;
-    auto one = [&](char name, clock::duration d) -> task<> {
-      co_await sleep_for(d);
-      order += name;
-    };
-    co_await tandem::gather(one('b', 40ms), one('a', 5ms));
-    co_return order;
-  };
-  CHECK(run(main()) == "ab");
-}
-
-TEST_CASE("two coroutines that await one and the same sleep are logic_error") {
-  auto main = []() -> task<int> {
-    auto shared = sleep_for(1s);
-    int errors = 0;
-    auto waits = [&]() -> task<> {
-      try {
-        co_await shared;
-      } catch (const std::logic_error&) {
-        ++errors;
-      }
-    };
-    co_await tandem::gather(waits(), waits());
-    co_await shared;  // one after the other is fine
-    co_return errors;
-  };
-  CHECK(simulate(main()) == 1);
-}
-
-TEST_CASE("yield lets every other ready coroutine have its turn") {
-  std::string order;
-  auto main = [&]() -> task<> {
-    auto one = [&](char name) -> task<> {
-      for (int i = 0; i != 3; ++i) {
-        order += name;
-        co_await yield();
-      }
-    };
-    co_await tandem::gather(one('a'), one('b'), one('c'));
-  };
-  simulate(main());
-  CHECK(order == "abcabcabc");
-}
+// ---- the context and its loop ---------------------------------------------------------------------------------------
 
 TEST_CASE("real_coroutines that are always ready starve neither sockets nor timers") {
   auto main = []() -> task<> {
@@ -708,8 +561,6 @@ TEST_CASE("real_coroutines that are always ready starve neither sockets nor time
   run(main());
 }
 
-// ---- the context and its loop ---------------------------------------------------------------------------------------
-
 TEST_CASE("polling the context inside a coroutine runs handlers, never coroutines") {
   asio::io_context context;
   std::string order;
@@ -728,23 +579,4 @@ TEST_CASE("polling the context inside a coroutine runs handlers, never coroutine
   context.restart();
   context.run();
   CHECK(order == "handler main other ");
-}
-
-TEST_CASE("this_task::executor is the loop's, and neither it nor cancel_requested suspends") {
-  asio::io_context context;
-  std::string order;
-  auto a = [&]() -> task<> {
-    const auto executor = co_await tandem::this_task::executor;
-    const bool asked = co_await tandem::this_task::cancel_requested;
-    CHECK(&asio::query(executor, asio::execution::context) == &context);
-    CHECK_FALSE(asked);
-    order += 'a';
-  };
-  auto b = [&]() -> task<> {
-    order += 'b';
-    co_return;
-  };
-  auto main = [&]() -> task<> { co_await tandem::gather(a(), b()); };
-  run(context, main());
-  CHECK(order == "ab");
 }

@@ -5,11 +5,7 @@
 #include <tandem/run.hpp>
 
 #include "kit/kit.hpp"
-
-#include TANDEM_ASIO_HEADER(ip/tcp.hpp)
-#include TANDEM_ASIO_HEADER(local/connect_pair.hpp)
-#include TANDEM_ASIO_HEADER(local/stream_protocol.hpp)
-#include TANDEM_ASIO_HEADER(write.hpp)
+#include "kit/streams.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -20,7 +16,9 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using kit::all_of;
 using kit::at;
+using kit::failure_of;
 using kit::thrown_by;
 using tandem::clock;
 using tandem::gather;
@@ -53,22 +51,6 @@ generator<int> numbers(ledger& l, int n, clock::duration interval = 0s) {
     co_yield i;
   }
 }
-template <class T>
-task<std::vector<T>> all_of(generator<T> g) {
-  std::vector<T> all;
-  while (auto one = co_await g.next()) all.push_back(*std::move(one));
-  co_return all;
-}
-template <class T>
-task<std::string> failure_of(generator<T> g) {
-  try {
-    while (co_await g.next()) {
-    }
-  } catch (const std::exception& e) {
-    co_return e.what();
-  }
-  co_return "";
-}
 /// Ten times the number, after a wait that is the longer the smaller it is.
 task<int> slow_tenfold(int i) {
   co_await sleep_for(std::chrono::seconds(5 - i));
@@ -78,18 +60,6 @@ task<int> fails_at_two(int i) {
   co_await sleep_for(1s);
   if (i == 2) throw std::runtime_error("two");
   co_return i;
-}
-/// Not in braces: g++ 12 cannot take an initializer_list inside a co_await.
-template <class... Texts>
-std::vector<std::string> pieces(Texts... texts) {
-  std::vector<std::string> all;
-  (all.push_back(texts), ...);
-  return all;
-}
-std::string text_of(std::vector<std::string> pieces) {
-  std::string all;
-  for (const auto& p : pieces) all += "[" + p + "]";
-  return all;
 }
 
 }  // namespace
@@ -315,7 +285,7 @@ TEST_CASE("from makes a stream of a range and of a queue, which carries what onl
   simulate(main());
 }
 
-TEST_CASE("operators refuse a limit, a size or a length of zero, and a negative time") {
+TEST_CASE("operators refuse a limit or a size of zero, and a negative time") {
   CHECK_THROWS_AS((void)streams::map(slow_tenfold, {.limit = 0}), std::invalid_argument);
   CHECK_THROWS_AS((void)streams::chunk(0), std::invalid_argument);
   CHECK_THROWS_AS((void)streams::chunk(0, 1s), std::invalid_argument);
@@ -323,7 +293,6 @@ TEST_CASE("operators refuse a limit, a size or a length of zero, and a negative 
   CHECK_THROWS_AS((void)streams::buffer(0), std::invalid_argument);
   CHECK_THROWS_AS((void)streams::throttle(-1s), std::invalid_argument);
   CHECK_THROWS_AS((void)streams::timeout(-1s), std::invalid_argument);
-  CHECK_THROWS_AS((void)streams::split_lines(0), std::invalid_argument);
 }
 
 TEST_CASE("a stream that works ahead and is dropped is stopped and joined by its tree") {
@@ -578,108 +547,4 @@ TEST_CASE("under any schedule, stop and end of the context, streams that work ah
           if (how != kit::end::destroyed) CHECK(s.closed == s.opened);
         });
   }
-}
-
-// ---- text ------------------------------------------------------------------------------------------------------------
-
-TEST_CASE("utf8 gives whole characters, however the bytes are cut") {
-  auto main = []() -> task<> {
-    const std::string text = "a\xc3\xa4\xe2\x82\xac\xf0\x9f\x9a\xb2z";  // of 1, 2, 3, 4 and 1 bytes
-    for (std::size_t size = 1; size != text.size(); ++size) {
-      std::vector<std::string> cut;
-      for (std::size_t i = 0; i < text.size(); i += size) cut.push_back(text.substr(i, size));
-      std::string all;
-      auto g = from(cut) | streams::utf8();
-      while (const auto piece = co_await g.next()) {
-        CHECK((static_cast<unsigned char>(piece->front()) & 0xc0u) != 0x80u);
-        all += *piece;
-      }
-      CHECK(all == text);
-    }
-  };
-  simulate(main());
-}
-
-TEST_CASE("wrong bytes are told with their offset, or replaced, part by part") {
-  struct wrong {
-    std::vector<std::string> pieces;
-    std::size_t offset;
-    const char* replaced;  // U+FFFD as ?
-  };
-  const std::vector<wrong> all = {
-      {{"ab\xff"}, 2, "ab?"},
-      {{"ab\x80z"}, 2, "ab?z"},
-      {{"\xc0\xaf"}, 0, "??"},                      // overlong
-      {{"\xe0\x80", "\xaf"}, 0, "???"},              // the same
-      {{"\xed\xa0\x80"}, 0, "???"},                  // half of a surrogate pair
-      {{"\xf4\x90\x80\x80"}, 0, "????"},             // beyond U+10FFFF
-      {{"\xf0\x9f\x9a", "x"}, 0, "?x"},              // cut short
-      {{"ok\xe2", "\x82"}, 2, "ok?"},                // by the end
-      {{"\xe2\x82", "\xe2\x82\xac"}, 0, "?\xe2\x82\xac"},
-      {{"\xe2", "\xe2", "\xff", ""}, 0, "???"},
-  };
-  for (const wrong& w : all) {
-    auto main = [&]() -> task<> {
-      std::optional<std::size_t> offset;
-      std::string before;
-      auto g = from(w.pieces) | streams::utf8();
-      try {
-        while (auto text = co_await g.next()) before += *text;
-      } catch (const streams::invalid_utf8& e) {
-        offset = e.offset();
-      }
-      CHECK(offset == w.offset);
-      CHECK(before == std::string(w.replaced).substr(0, w.offset));  // nothing good is lost
-      const auto parts = co_await all_of(from(w.pieces) | streams::utf8(streams::utf8_errors::replace));
-      std::string joined;
-      for (const auto& p : parts) joined += p;
-      for (std::size_t i; (i = joined.find("\xef\xbf\xbd")) != std::string::npos;) joined.replace(i, 3, "?");
-      CHECK(joined == w.replaced);
-    };
-    simulate(main());
-  }
-}
-
-TEST_CASE("split_lines gives lines without their ends, however the text is cut, and refuses one that is too long") {
-  auto main = []() -> task<> {
-    const auto lines = co_await all_of(from(pieces("a\nb", "c\r", "\n\n", "d\re\r\n", "last\r")) |
-                                       streams::split_lines());
-    CHECK(text_of(lines) == "[a][bc][][d\re][last]");
-    const auto exact = co_await all_of(from(pieces("12345\r", "\n12345")) | streams::split_lines(5));
-    CHECK(text_of(exact) == "[12345][12345]");
-    for (const char* text : {"123456\n", "123456", "1234567"}) {
-      const auto said = co_await failure_of(from(pieces(text)) | streams::split_lines(5));
-      CHECK(said == "tandem::streams::split_lines: a line is longer than 5 bytes");
-    }
-  };
-  simulate(main());
-}
-
-TEST_CASE("real_ lines over a socket: whole characters, the last line, and the error of a connection that breaks") {
-  auto main = []() -> task<> {
-    const auto executor = co_await tandem::this_task::executor;
-    asio::local::stream_protocol::socket in(executor), out(executor);
-    asio::local::connect_pair(in, out);
-    auto writes = [&]() -> task<> {
-      for (const char* piece : {"one\ntw\xc3", "\xb6\r\n", "thr", "ee"}) {
-        co_await asio::async_write(out, asio::buffer(std::string(piece)), tandem::use_task);
-        co_await tandem::yield();
-      }
-      out.close();
-    };
-    const auto both = co_await gather(all_of(streams::lines(in)), writes());
-    CHECK(text_of(std::get<0>(both)) == "[one][tw\xc3\xb6][three]");
-
-    asio::local::stream_protocol::socket left(executor), right(executor);
-    asio::local::connect_pair(left, right);
-    auto g = streams::lines(left);
-    const auto late = co_await tandem::try_timeout(10ms, g.next());
-    CHECK_FALSE(late);
-    CHECK_FALSE(g);
-    left.close();
-    const auto said = co_await failure_of(streams::read(left));
-    CHECK_FALSE(said.empty());
-  };
-  tandem::run(main());
-  CHECK(kit::live_frames() == 0);
 }

@@ -1,6 +1,6 @@
 // tandem/tandem.hpp: all of tandem.
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: adaptive_concurrency.hpp, asio.hpp, cached.hpp, cancel.hpp, circuit_breaker.hpp, clock.hpp, concurrency_algorithms.hpp, error_kind.hpp, error_manager.hpp, event.hpp, exceptions.hpp, gather.hpp, generator.hpp, lru_cache.hpp, measure.hpp, metrics.hpp, mutex.hpp, outcome.hpp, policy.hpp, priority_scheduler.hpp, progress.hpp, queue.hpp, race.hpp, rate_limiter.hpp, resource_pool.hpp, retry.hpp, run.hpp, semaphore.hpp, spawn.hpp, streams.hpp, task.hpp, task_group.hpp, task_handle.hpp, this_task.hpp, threads.hpp, use_task.hpp, wait.hpp, worker_pool.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/beside.hpp, detail/cache_load.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/jobs.hpp, detail/leaf.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/time_parts.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
+// needs: adaptive_concurrency.hpp, asio.hpp, cached.hpp, cancel.hpp, circuit_breaker.hpp, clock.hpp, concurrency_algorithms.hpp, error_kind.hpp, error_manager.hpp, event.hpp, exceptions.hpp, gather.hpp, generator.hpp, lru_cache.hpp, measure.hpp, metrics.hpp, mutex.hpp, outcome.hpp, policy.hpp, priority_scheduler.hpp, progress.hpp, queue.hpp, race.hpp, rate_limiter.hpp, resource_pool.hpp, retry.hpp, run.hpp, semaphore.hpp, spawn.hpp, streams.hpp, task.hpp, task_group.hpp, task_handle.hpp, text_streams.hpp, this_task.hpp, threads.hpp, use_task.hpp, wait.hpp, worker_pool.hpp, detail/alarm.hpp, detail/await_tree.hpp, detail/beside.hpp, detail/cache_load.hpp, detail/calls.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/jobs.hpp, detail/leaf.hpp, detail/loop.hpp, detail/lru_table.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/time_parts.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -37,6 +37,7 @@
 #include "task.hpp"
 #include "task_group.hpp"
 #include "task_handle.hpp"
+#include "text_streams.hpp"
 #include "this_task.hpp"
 #include "threads.hpp"
 #include "use_task.hpp"

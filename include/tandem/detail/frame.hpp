@@ -102,7 +102,7 @@ class wait_node {
 class frame {
   // A source_location as the bare pointer that it holds: an argument that is an object would stay in the coroutine's
   // frame, next to the copy of it here.
-  using place = decltype(__builtin_source_location());
+  using location_pointer = decltype(__builtin_source_location());
 
  public:
   union {
@@ -145,7 +145,7 @@ class frame {
   std::suspend_always final_suspend() noexcept { return {}; }
 
   template <class A>
-  auto await_transform(A&& awaitable, place here = __builtin_source_location());
+  auto await_transform(A&& awaitable, location_pointer here = __builtin_source_location());
 
   /// Put off because the stack was deep, in a scope that ran, or did not, at that time.
   enum : unsigned char { in_turn, put_off, put_off_stopped } start = in_turn;
@@ -302,7 +302,7 @@ auto as_awaiter(A&& a) {
 }
 
 template <class A>
-auto frame::await_transform(A&& a, place here) {
+auto frame::await_transform(A&& a, location_pointer here) {
   where = std::bit_cast<std::source_location>(here);
   return as_awaiter(std::forward<A>(a));
 }

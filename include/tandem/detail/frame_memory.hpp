@@ -1,4 +1,4 @@
-// tandem/detail/frame_memory.hpp: where coroutine frames live: a bounded free list per thread and size.
+// tandem/detail/frame_memory.hpp: where coroutine frames live: free lists of the thread that makes them.
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -59,10 +59,9 @@ class frame_memory {
   using home = frame_home;
   using block = home::block;
   static constexpr std::size_t granule = 16;
-  static constexpr std::size_t classes = 1024 / granule;
+  static constexpr std::size_t classes = 1024 / granule + 1;
 
-  // Behind a frame is its home. Odd multiples of 8 fit into the chunks of malloc,
-  // whose header is 8.
+  // Behind a frame is its home. Odd multiples of 8 fit into the chunks of malloc, whose header is 8.
   static constexpr std::size_t size_class(std::size_t size) noexcept { return (size + granule - 1) / granule; }
   static constexpr std::size_t bytes_of(std::size_t c) noexcept { return c * granule + sizeof(home*); }
   static home*& home_of(void* p, std::size_t c) noexcept {
