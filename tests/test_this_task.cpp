@@ -3,12 +3,14 @@
 #include <tandem/cancel.hpp>
 #include <tandem/gather.hpp>
 #include <tandem/run.hpp>
+#include <tandem/task_group.hpp>
 
 #include "kit/kit.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -62,6 +64,27 @@ TEST_CASE("thousands of timers fire in order, also when others are removed betwe
     co_await tandem::gather(std::move(all));
     CHECK(woken.size() == 3000);
     CHECK(std::is_sorted(woken.begin(), woken.end()));
+  };
+  simulate(main());
+}
+
+TEST_CASE("every timer fires at its time, whichever others are removed") {
+  auto main = []() -> task<> {
+    auto body = [](tandem::task_group& group) -> task<> {
+      std::mt19937 drawn(1);
+      auto one = [](unsigned long length) -> task<> {
+        const auto begin = clock::now();
+        co_await sleep_for(std::chrono::milliseconds(length));
+        CHECK(clock::now() == begin + std::chrono::milliseconds(length));
+      };
+      for (int round = 0; round != 20; ++round) {
+        std::vector<tandem::task_handle<>> all;
+        for (int i = 0; i != 200; ++i) all.push_back(group.spawn(one(1 + drawn() % 1000)));
+        for (std::size_t i = 0; i < all.size(); i += 2) all[i].cancel();
+        for (std::size_t i = 1; i < all.size(); i += 2) co_await all[i];
+      }
+    };
+    co_await tandem::with_task_group(body);
   };
   simulate(main());
 }
