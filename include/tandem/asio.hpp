@@ -4,6 +4,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Comes again only from another directory.
+#if defined(TANDEM_VERSION)
+#error "two copies of tandem in one translation unit"
+#endif
+#define TANDEM_VERSION 100  // 0.1.0: major * 10000 + minor * 100 + patch
+
 // TANDEM_BOOST_ASIO, defined for a whole translation unit, puts tandem on Boost.Asio instead of the standalone Asio.
 // TANDEM_ASIO_HEADER(post.hpp) is <asio/post.hpp> or <boost/asio/post.hpp>.
 #if defined(TANDEM_BOOST_ASIO)
@@ -60,8 +66,8 @@
 #define TANDEM_DEBUG 1
 #endif
 
-// Everything that depends on how tandem was configured lives in an inline namespace of that name, so that two
-// configurations in one program are two sets of symbols and never one broken one. Users never spell it.
+// Everything that depends on how tandem was configured lives in an inline namespace of that name and version, so that
+// two configurations in one program are two sets of symbols and never one broken one. Users never spell it.
 #if defined(TANDEM_BOOST_ASIO)
 #define TANDEM_CONFIG_ASIO on_boost_asio
 #else
@@ -77,9 +83,10 @@
 #else
 #define TANDEM_CONFIG_DEBUG
 #endif
-#define TANDEM_PASTE(a, b, c) a##b##c
-#define TANDEM_PASTE_EXPANDED(a, b, c) TANDEM_PASTE(a, b, c)
-#define TANDEM_CONFIG TANDEM_PASTE_EXPANDED(TANDEM_CONFIG_ASIO, TANDEM_CONFIG_FRAMES, TANDEM_CONFIG_DEBUG)
+#define TANDEM_PASTE(a, b, c, d) a##b##c##_v##d
+#define TANDEM_PASTE_EXPANDED(a, b, c, d) TANDEM_PASTE(a, b, c, d)
+#define TANDEM_CONFIG \
+  TANDEM_PASTE_EXPANDED(TANDEM_CONFIG_ASIO, TANDEM_CONFIG_FRAMES, TANDEM_CONFIG_DEBUG, TANDEM_VERSION)
 
 namespace tandem::inline TANDEM_CONFIG {
 

@@ -23,6 +23,8 @@
 #include <type_traits>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/cancel.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// `co_await timeout(2s, fetch())`: the awaitable's result, or `timed_out` when the time is up.

@@ -28,6 +28,8 @@
 #include <utility>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/circuit_breaker.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 enum class circuit_state : unsigned char {

@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <string>
 
+static_assert(TANDEM_VERSION == 100, "tandem/clock.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// The steady clock of the loop that runs on this thread: monotonic real time, or virtual time under `simulate`.

@@ -15,6 +15,8 @@
 #include <string>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/concurrency_algorithms.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// What the calls of some time showed, all of which began while the same limit held.

@@ -21,6 +21,8 @@
 #include <typeinfo>  // std::bad_cast
 #include <variant>
 
+static_assert(TANDEM_VERSION == 100, "tandem/error_kind.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// A kind of failure: one of these, or one of your own, `constexpr error_kind payment("payment")`. Kinds of one name

@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/exceptions.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// A task was stopped, seen from outside: what the completion handler of a `spawn` or the `outcome` of a child gets. A

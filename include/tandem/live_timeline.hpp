@@ -29,6 +29,8 @@
 #include <thread>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/live_timeline.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// Options of `live_timeline`.

@@ -25,6 +25,8 @@
 #include <unistd.h>
 #endif
 
+static_assert(TANDEM_VERSION == 100, "tandem/metrics.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// What `histogram::summary` gives: a plain aggregate, to be a member of a `stats()`. All zero if nothing was recorded.

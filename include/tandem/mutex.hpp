@@ -15,6 +15,8 @@
 #include <stdexcept>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/mutex.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 class mutex;

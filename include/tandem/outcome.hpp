@@ -12,6 +12,8 @@
 #include <exception>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/outcome.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 namespace detail {

@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/progress.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// How a child ended: with a value, with an error, or stopped.

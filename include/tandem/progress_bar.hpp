@@ -21,6 +21,8 @@
 #include <string>
 #include <string_view>
 
+static_assert(TANDEM_VERSION == 100, "tandem/progress_bar.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// How a progress_bar is shown. `automatic`: in place on a terminal, unless TERM is dumb, and else in lines.

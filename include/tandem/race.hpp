@@ -24,6 +24,8 @@
 #include <variant>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/race.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// What `race` gives: which arm was first, and its value. An arm of void has a `std::monostate`, one of T& a

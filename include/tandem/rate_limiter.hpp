@@ -28,6 +28,8 @@
 #include <variant>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/rate_limiter.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// In any time t at most `burst + rate * t / per` are allowed: tokens come at `rate` each `per`, exactly, and up to

@@ -39,6 +39,8 @@
 #include <type_traits>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/reflect.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// A value as text: `describe(pool.stats())` is `{submitted = 3, queue_time = {count = 3, p50 = 1.5ms}}`.

@@ -14,6 +14,8 @@
 #include <string>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/resolve.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// `auto where = co_await resolve("example.org", "https")`: looks up a name and gives Asio's `results_type`, for

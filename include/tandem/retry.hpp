@@ -31,6 +31,8 @@
 #include <type_traits>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/retry.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// How much of a wait is chance, so that those who failed together do not come back together. (The names and formulas

@@ -30,6 +30,8 @@
 #include <thread>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/run.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// Runs `main` to its end on an io_context of its own, and gives its result or throws its exception.

@@ -32,6 +32,8 @@
 #include <type_traits>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/spawn.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// Starts `awaitable` as a task tree of its own on `context` and returns: an Asio operation with the signature

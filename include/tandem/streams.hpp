@@ -33,6 +33,8 @@
 #include <utility>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/streams.hpp is of version 0.1.0, asio.hpp is not");
+
 /// What is done to a stream on its way: `lines(socket) | map(parse) | filter(is_valid) | chunk(100, 1s)`.
 ///
 /// Each operator takes the stream before it as an rvalue and is a generator: nothing runs before the first `next()`,

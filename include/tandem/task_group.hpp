@@ -29,6 +29,8 @@
 #include <utility>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/task_group.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 namespace detail {

@@ -19,6 +19,8 @@
 #include <string_view>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/text_streams.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::streams {
 
 /// Bytes that are no UTF-8, or a character that is cut off by the end.

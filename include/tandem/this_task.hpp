@@ -14,6 +14,8 @@
 
 #include <chrono>
 
+static_assert(TANDEM_VERSION == 100, "tandem/this_task.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// Waits for `duration`, and at least until the loop has been through its queue once. Sleepers that are due at the same

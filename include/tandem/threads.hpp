@@ -30,6 +30,8 @@
 #include <type_traits>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/threads.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// As the first argument of `to_thread`: a stop leaves the call behind instead of waiting for it.

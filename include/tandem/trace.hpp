@@ -22,6 +22,8 @@
 #include <unordered_map>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/trace.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// Options of `timeline`.

@@ -25,6 +25,8 @@
 #include <type_traits>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/use_task.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 /// Completion token: `std::size_t n = co_await socket.async_read_some(buffer, use_task)`.

@@ -19,6 +19,8 @@
 #include <string_view>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/worker_pool.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG {
 
 namespace detail {

@@ -7,6 +7,8 @@
 #include "frame.hpp"
 #include "loop.hpp"
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/alarm.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// A member of its owner, whose `on_alarm()` the loop calls in its turn. `Owner` may be incomplete.

@@ -16,6 +16,8 @@
 #include <string_view>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/await_tree.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// Those who hold the same thing, counted by the line where they took it.

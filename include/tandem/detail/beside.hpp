@@ -14,6 +14,8 @@
 #include <string>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/beside.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 class beside;

@@ -28,6 +28,8 @@
 #include <utility>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/cache_load.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// Whose tree a load is: what waits for what, so that a load that waits for itself is seen.

@@ -10,6 +10,8 @@
 #include <new>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/frame_memory.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// Where the frames of a thread come back to. It is there for good, since they may outlive the thread: the next thread

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <type_traits>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/gcc12.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// g++ 12 destroys closures with captures that need a destructor, and other aggregates, twice when they are temporaries

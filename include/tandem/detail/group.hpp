@@ -14,6 +14,8 @@
 #include <string>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/group.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// The common part. What derives from it says which children there are and what their endings mean.

@@ -6,6 +6,8 @@
 
 #include <source_location>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/holder.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// A member of a list of those who hold the same thing. It moves with what it is part of, and leaves the list with it.

@@ -4,6 +4,8 @@
 
 #include "../asio.hpp"
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/intrusive_list.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// A member of at most one list. It can leave without knowing which list that is, in its destructor too: this is what

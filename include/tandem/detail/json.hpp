@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/json.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// How many bytes the first character of `s` takes: 0 if there is no character of UTF-8 (RFC 3629: none in more bytes

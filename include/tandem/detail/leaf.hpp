@@ -18,6 +18,8 @@
 #include <string>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/leaf.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// A wait_node that other code wakes, and that the loop has in its queue then: a timer, a waiter of a semaphore, a

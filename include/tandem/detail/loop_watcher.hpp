@@ -11,6 +11,8 @@
 #include <mutex>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/loop_watcher.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// The end of a timeline, or of its like, that loops know: of those made on its thread between `open` and `close`.

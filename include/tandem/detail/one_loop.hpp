@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <string>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/one_loop.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// A member of a primitive that has no lock. It remembers the loop of the first waiter. A loop that has gone is

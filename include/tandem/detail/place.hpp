@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/place.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// The plain name in what std::source_location calls a function: "shop::buy" out of "void

@@ -11,6 +11,8 @@
 #include <new>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/priority.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 class loan;

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/random.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).

@@ -11,6 +11,8 @@
 #include <utility>
 #include <variant>  // std::monostate
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/result.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// How a T is kept, and what it is called in a tuple or a vector: a reference becomes a reference_wrapper, void a

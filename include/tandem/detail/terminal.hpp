@@ -16,6 +16,8 @@
 #define TANDEM_HAS_TERMINALS
 #endif
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/terminal.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// What may be written. Asked for once: environment variables must not be read while another thread sets them.

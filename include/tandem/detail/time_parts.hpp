@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/time_parts.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// Time in parts of equal length, of which the last few are the window. Whoever counts something in each of them

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/timer_heap.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// Adding and removing cost O(log n). Each timer knows its place, so that any of them can leave.

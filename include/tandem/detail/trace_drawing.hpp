@@ -20,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/trace_drawing.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 enum class doing : unsigned char { runs, sleeps, waits_for_children, waits };

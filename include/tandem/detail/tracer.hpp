@@ -5,6 +5,8 @@
 #include "../asio.hpp"
 #include "frame.hpp"
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/tracer.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// Is told what the coroutines of a loop do. `frame::where` and `frame::waits_for` say more.

@@ -18,6 +18,8 @@
 #include <stdexcept>
 #include <utility>
 
+static_assert(TANDEM_VERSION == 100, "tandem/detail/waiting.hpp is of version 0.1.0, asio.hpp is not");
+
 namespace tandem::inline TANDEM_CONFIG::detail {
 
 /// All who use the primitive run on one loop, one at a time: there is no lock, and waking is a push to the loop's own
