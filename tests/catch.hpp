@@ -9,9 +9,19 @@
 
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
+using Catch::Approx;
 #else
 #include <catch2/catch.hpp>
 #endif
+
+/// For CHECK_THROWS_WITH: a message with this text somewhere in it.
+inline auto containing(const std::string& text) {
+#if CATCH_VERSION_MAJOR >= 3
+  return Catch::Matchers::ContainsSubstring(text);
+#else
+  return Catch::Contains(text);
+#endif
+}
 
 // Tests say `asio` whichever Asio tandem stands on.
 #if defined(TANDEM_BOOST_ASIO)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Is the documentation complete? Every public header has a reference page under docs/reference/ with all headings, in order
 # and none of them empty; every page has its header; every example has its chapter and its expected output; every
-# picture is there and is shown (whether it is up to date: the tests picture_*).
+# picture is there and is shown (whether it is up to date: the tests picture_*); every file is of one version.
 # Takes no arguments, runs from anywhere; names what is missing and fails.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
@@ -83,6 +83,11 @@ for picture in book/en/*.svg; do
   chapter=${chapter%_measured}.md
   grep -q "]($(basename "$picture"))" "$chapter" || complain "$picture: is not shown in $chapter"
 done
+
+# Needs Python, as the tables of the benchmarks do.
+if command -v python3 >/dev/null; then
+  while IFS= read -r line; do complain "$line"; done < <(tests/package/version 2>&1)
+fi
 
 if ((problems > 0)); then
   echo "check_docs: $problems problems" >&2

@@ -187,10 +187,10 @@ TEST_CASE("a destructor may look while its coroutine is being stopped: what goes
 }
 
 TEST_CASE("where no loop runs there is no tree of it: that is said") {
-  CHECK_THROWS_WITH(format_await_tree(), Catch::Contains("no loop runs on this thread"));
+  CHECK_THROWS_WITH(format_await_tree(), containing("no loop runs on this thread"));
   CHECK(format_all_await_trees() == "no loops\n");
   CHECK(json_reader::read(format_all_await_trees(tree_format::json))["loops"].items.empty());
-  CHECK_THROWS_WITH(format_all_await_trees(tree_format::text, -1ms), Catch::Contains("patience is -1 ms"));
+  CHECK_THROWS_WITH(format_all_await_trees(tree_format::text, -1ms), containing("patience is -1 ms"));
 }
 
 namespace shop {
@@ -498,5 +498,5 @@ TEST_CASE("real_a loop that is kept is said to be, by whom, to who asks for the 
 }
 
 TEST_CASE("a threshold that is not positive is refused") {
-  CHECK_THROWS_WITH(stall_watchdog({.threshold = 0ms}), Catch::Contains("the threshold is 0 ms; it must be positive"));
+  CHECK_THROWS_WITH(stall_watchdog({.threshold = 0ms}), containing("the threshold is 0 ms; it must be positive"));
 }

@@ -1,5 +1,5 @@
-// tandem/concurrency_algorithms.hpp: how much a service can take, told from how it answers: knee, aimd, vegas,
-// gradient. Version 0.1.0. Needs C++20.
+// tandem/concurrency_algorithms.hpp: how much a service can take, told from its answers: knee, aimd, vegas, gradient.
+// Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
 // needs: asio.hpp, clock.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once

@@ -1,4 +1,4 @@
-"""The Conan 2 recipe of the checkout that it is part of: conan create tests/package/conan"""
+"""The Conan 2 recipe of the checkout that it is part of: conan create tests/package"""
 import os
 
 from conan import ConanFile
@@ -23,7 +23,7 @@ class TandemConan(ConanFile):
         basic_layout(self)
 
     def export_sources(self):
-        checkout = os.path.join(self.recipe_folder, "..", "..", "..")
+        checkout = os.path.join(self.recipe_folder, "..", "..")
         for pattern in ("include/*", "LICENSE"):
             copy(self, pattern, checkout, self.export_sources_folder)
 
