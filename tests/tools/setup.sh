@@ -8,7 +8,7 @@
 # replaced. Without these rights, or beside a Boost that is too old, packages of headers and of static libraries are
 # unpacked into .deps/ of the checkout, where CMakeLists.txt looks too. On other systems the sentences name the packages.
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 jobs=$(getconf _NPROCESSORS_ONLN)
 reason=
 
