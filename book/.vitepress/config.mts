@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { defineConfig, type DefaultTheme } from 'vitepress'
+import { defineConfig, type DefaultTheme, type MarkdownRenderer } from 'vitepress'
 import { regions } from './regions.mts'
 import { tokensOfQuery, tokensOfText } from './search.mts'
 
@@ -44,6 +44,17 @@ function sidebar(language: string, chapters: string, besides: string): DefaultTh
   ].filter((group) => group.items.length > 0)
 }
 
+// What a page is for, by theme/Objectives.vue, below its title.
+function objectives(md: MarkdownRenderer) {
+  md.core.ruler.push('objectives', (state) => {
+    const title = state.tokens.findIndex((token) => token.type === 'heading_close' && token.tag === 'h1')
+    if (title < 0 || !state.env.frontmatter?.objectives) return
+    const block = new state.Token('html_block', '', 0)
+    block.content = '<Objectives />\n'
+    state.tokens.splice(title + 1, 0, block)
+  })
+}
+
 export default defineConfig({
   title: 'tandem',
   description: 'Coroutines in C++20, for people who know asyncio',
@@ -55,7 +66,10 @@ export default defineConfig({
       label: 'English',
       lang: 'en',
       link: '/en/',
-      themeConfig: { sidebar: sidebar('en', 'Chapters', 'Beside the chapters') }
+      themeConfig: {
+        sidebar: sidebar('en', 'Chapters', 'Beside the chapters'),
+        objectives: { can: 'After this you can', not: 'Not here' }
+      }
     },
     zh: {
       label: '简体中文',
@@ -64,6 +78,7 @@ export default defineConfig({
       description: 'C++20 协程，写给熟悉 asyncio 的人',
       themeConfig: {
         sidebar: sidebar('zh', '各章', '其他'),
+        objectives: { can: '读完之后你能', not: '这里不讲' },
         outline: { label: '本页内容' },
         docFooter: { prev: '上一页', next: '下一页' },
         darkModeSwitchLabel: '外观',
@@ -82,7 +97,12 @@ export default defineConfig({
       }
     }
   },
-  markdown: { config: (md) => regions(md, book) },
+  markdown: {
+    config: (md) => {
+      regions(md, book)
+      objectives(md)
+    }
+  },
   themeConfig: {
     search: {
       provider: 'local',

@@ -3,8 +3,8 @@
 //   node sources.mjs BOOK    BOOK is the folder book/, or a copy of it beside a copy of examples/
 //
 // Each English page has a Chinese one and the other way round, with the same `<<<` lines and the same pictures in the same
-// order, as many "## " headings, and the same numbers in its head; each picture is there, and each region is once in its
-// file. Writes a line for each thing that is not so, and fails.
+// order, as many "## " headings, and in its head the same numbers and as many objectives; each picture is there, and each
+// region is once in its file. Writes a line for each thing that is not so, and fails.
 import fs from 'node:fs';
 import path from 'node:path';
 
@@ -23,6 +23,10 @@ function look(language, name) {
   const found = {page, includes: [], pictures: [], headings: 0, head: []};
   for (const field of ['minutes', 'exercise_minutes', 'needs'])
     found.head.push(`${field}: ${new RegExp(`^${field}:(.*)$`, 'm').exec(head)?.[1].trim() ?? 'not said'}`);
+  for (const list of ['objectives', 'out_of_scope']) {
+    const [, items = ''] = new RegExp(`^${list}:\\n((?:  - .*\\n)*)`, 'm').exec(head + '\n') ?? [];
+    found.head.push(`${list}: ${items.split('\n').length - 1}`);
+  }
 
   let fence = '';
   for (const line of source.split('\n')) {

@@ -2,11 +2,13 @@
 import Theme from 'vitepress/theme-without-fonts'
 import type { Theme as ThemeConfig } from 'vitepress'
 import Contents from './Contents.vue'
-import './fonts.css'
+import Objectives from './Objectives.vue'
+import './style.css'
 
 export default {
   extends: Theme,
   enhanceApp({ app }) {
     app.component('Contents', Contents)
+    app.component('Objectives', Objectives)
   }
 } satisfies ThemeConfig
