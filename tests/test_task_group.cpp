@@ -419,32 +419,103 @@ TEST_CASE("if whoever waits for a start is stopped, so is the child") {
   simulate(main());
 }
 
-TEST_CASE("a stop from outside reaches body and children; a value of the body is given all the same") {
+TEST_CASE("a stop from outside reaches body, children and awaiter, also if the body has returned") {
   auto main = []() -> task<> {
-    int stopped = 0, value = 0;
+    int stopped = 0;
     auto child = [&]() -> task<> {
       kit::at_exit count([&] { ++stopped; });
       co_await stand_by();
     };
-    auto body = [&](task_group& group) -> task<> {
+    auto waits = [&](task_group& group) -> task<> {
       group.spawn(child());
       co_await child();
     };
-    auto in_time = co_await tandem::try_timeout(1s, with_task_group(body));
+    auto in_time = co_await tandem::try_timeout(1s, with_task_group(waits));
     CHECK(!in_time);
     CHECK(stopped == 2);
-    auto stubborn = [&](task_group& group) -> task<int> {
+
+    auto has_returned = [&](task_group& group) -> task<int> {
       group.spawn(child());
+      group.spawn(child());
+      co_return 5;
+    };
+    bool is_late = false;
+    try {
+      co_await tandem::timeout(1s, with_task_group(has_returned));
+    } catch (const tandem::timed_out&) {
+      is_late = true;
+    }
+    CHECK(is_late);
+    CHECK(stopped == 4);
+  };
+  simulate(main());
+}
+
+TEST_CASE(
+    "a value of the body is given in spite of a stop from outside if all that was to be waited for has ended well") {
+  auto main = []() -> task<> {
+    int value = 0;
+    auto gives_5 = [](auto body) -> task<std::optional<int>> {
+      std::optional<int> given;
+      auto asks = [&]() -> task<> {
+        given = co_await with_task_group(body);
+        co_await stand_by();
+        given = -1;
+      };
+      co_await tandem::try_timeout(1s, asks());
+      co_return given;
+    };
+    auto stubborn = [&](task_group& group) -> task<int> {
+      group.spawn(tandem::shield(after(3s, 1)));
+      group.spawn(stand_by(), {.background = true});
+      auto unwanted = group.spawn(tandem::finally(stand_by(), [] { return tandem::sleep_for(1500ms); }));
+      co_await tandem::sleep_for(500ms);
+      unwanted.cancel();  // its clean-up lasts beyond the stop
       co_return co_await tandem::shield(after(2s, 5));
     };
-    auto asks = [&]() -> task<> {
-      value = co_await with_task_group(stubborn);
-      co_await stand_by();
-      value = -1;
+    auto given = co_await gives_5(stubborn);
+    CHECK(given == 5);
+    CHECK(clock::now() == at(3s));
+
+    auto cut_short = [&](task_group& group) -> task<int> {
+      group.spawn(tandem::shield(after(3s, 1)));
+      group.spawn(stand_by());
+      value = co_await tandem::shield(after(2s, 5));
+      co_return value;
     };
-    co_await tandem::try_timeout(1s, asks());
+    given = co_await gives_5(cut_short);
+    CHECK_FALSE(given);
     CHECK(value == 5);
-    CHECK(stopped == 3);
+  };
+  simulate(main());
+}
+
+TEST_CASE("in a scope that is stopped, a body that spawns and returns is stopped, and its child never runs") {
+  auto main = []() -> task<> {
+    bool ran = false, went_on = false;
+    auto child = [&]() -> task<> {
+      ran = true;
+      co_return;
+    };
+    auto spawns = [&](task_group& group) -> task<int> {
+      group.spawn(child());
+      co_return 5;
+    };
+    auto spawns_behind = [&](task_group& group) -> task<int> {
+      group.spawn(child(), {.background = true});
+      co_return 5;
+    };
+    int behind = 0;
+    auto stopped = [&]() -> task<> {
+      co_await tandem::shield(tandem::sleep_for(2s));
+      behind = co_await with_task_group(spawns_behind);
+      co_await with_task_group(spawns);
+      went_on = true;
+    };
+    co_await tandem::try_timeout(1s, stopped());
+    CHECK(behind == 5);
+    CHECK_FALSE(ran);
+    CHECK_FALSE(went_on);
   };
   simulate(main());
 }
@@ -1026,7 +1097,8 @@ TEST_CASE("a function that is no coroutine may spawn before it returns the body"
   simulate(main());
 }
 
-TEST_CASE("a function that spawns and then throws fails like a body: its children are stopped, clean up and are joined") {
+TEST_CASE(
+    "a function that spawns and then throws fails like a body: its children are stopped, clean up and are joined") {
   auto main = []() -> task<> {
     bool cleaned = false;
     auto child = [&]() -> task<> {

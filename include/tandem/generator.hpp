@@ -1,6 +1,6 @@
 // tandem/generator.hpp: async generators: generator<T>, on_exit, and for_each over what has a next().
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, gather.hpp, outcome.hpp, progress.hpp, semaphore.hpp, task.hpp, task_group.hpp, task_handle.hpp, this_task.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, gather.hpp, outcome.hpp, progress.hpp, semaphore.hpp, task.hpp, task_group.hpp, task_handle.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -11,7 +11,6 @@
 #include "semaphore.hpp"
 #include "task.hpp"
 #include "task_group.hpp"
-#include "this_task.hpp"
 
 #include "detail/failures.hpp"
 #include "detail/gcc12.hpp"
@@ -544,10 +543,9 @@ task<> close_stream(S& s) {
 }
 
 template <class F, class Item>
-task<> use_item(F& f, Item item, std::size_t& left, [[maybe_unused]] permit place) {
+task<> use_item(F& f, Item item, [[maybe_unused]] permit place) {
   auto t = as_task(std::invoke(f, std::move(item)));
   co_await std::move(t);
-  --left;
 }
 
 template <class S, class F, class Observer>
@@ -563,20 +561,16 @@ task<> use_items(S& items, F& f, std::size_t limit, Observer& observer) {
     co_return observer.total(pulled);
   }
   semaphore places(limit);
-  std::size_t left = 0;
   auto body = [&](task_group& group) -> task<> {
     for (;;) {
       auto place = co_await places.acquire();
       auto one = co_await items.next();
       if (!one) co_return observer.total(pulled);
       ++pulled;
-      ++left;
-      group.spawn(use_item<F, item>(f, *std::move(one), left, std::move(place)));
+      group.spawn(use_item<F, item>(f, *std::move(one), std::move(place)));
     }
   };
   co_await with_task_group(body);
-  // A stop may have come while the stream had items without waiting, so that the body ran to its end in spite of it.
-  if (left != 0) co_await this_task::checkpoint();
 }
 
 template <class S, class F>

@@ -100,9 +100,9 @@ class task_group {
 ///
 /// The first failure, of the body or of a child, stops the others; when all have ended it is thrown as it is, or, if
 /// more failed, as part of an `exception_group`; the same exception object counts once. A child that was cancelled is
-/// no failure. A stop reaches the body and every child; if the body has returned a value in spite of it, that is
-/// given. The callable is kept until the end; on g++ 12 it must not be a temporary that owns its captures. asyncio's
-/// `TaskGroup`, Trio's nursery; unlike theirs a single failure is not wrapped.
+/// no failure. A stop reaches the body, every child and the awaiter; if all of them end with a value in spite of it,
+/// the body's is given. The callable is kept until the end; on g++ 12 it must not be a temporary that owns its
+/// captures. asyncio's `TaskGroup`, Trio's nursery; unlike theirs a single failure is not wrapped.
 template <class Function>
 auto with_task_group(Function&& function);
 
@@ -153,6 +153,7 @@ class task_group_core : public group, public child_owner {
     if (starting) *starting = c;
     frame& f = *t.release();
     if (scope_.state != detail::scope::running || stop_came() || foreground_ == 0) {
+      if (foreground_ != 0 && stopped_from_outside()) c->is_cut_short_ = !options.background;
       destroy_unstarted(f);
       c->end(nullptr, fate::stopped);
       return handle;
@@ -186,6 +187,7 @@ class task_group_core : public group, public child_owner {
     children_[c.place_]->place_ = c.place_;
     children_.pop_back();
     if (c.failed() && !c.starting_) fail(c.failure());
+    if (c.is_cut_short_ && !c.failed() && !c.has_value()) is_cut_short_ = true;
     if (!c.background_ && c.ran_) foreground_done();
     return one_less();
   }
@@ -235,11 +237,15 @@ class task_group_core : public group, public child_owner {
 
   bool goes_on() noexcept override {
     end_of_grace_.cancel();
-    if (failures_.any() || body_has_value()) return true;
+    if (failures_.any() || (body_has_value() && !is_cut_short_)) return true;
     return is_cancelled_ && waiter->scope->state == detail::scope::running;
   }
   void stop_children() noexcept override {
     const stop_mode m = scope_.state == detail::scope::abandoned ? stop_mode::abandon : stop_mode::ask;
+    if (stopped_from_outside()) {
+      for (child_base* c : children_)
+        if (c->scope_.state == detail::scope::running) c->is_cut_short_ = !c->background_;
+    }
     if (body_) detail::loop::stop_below(*body_, m);
     stop_all(m);
   }
@@ -251,7 +257,8 @@ class task_group_core : public group, public child_owner {
   void fail(std::exception_ptr e) noexcept {
     if (is_cancelled_ && is_cancellation(e)) return;  // it comes of that, through a handle
     failures_.add(std::move(e));
-    scope_.loop->ask([this]() noexcept { set_stopping(stop_mode::ask); });  // it may come out of a scope inside the group
+    scope_.loop->ask(
+        [this]() noexcept { set_stopping(stop_mode::ask); });  // it may come out of a scope inside the group
   }
   /// By number: who is called by a stop may spawn, which leaves nothing behind here.
   void stop_all(stop_mode m) noexcept {
@@ -266,6 +273,8 @@ class task_group_core : public group, public child_owner {
       return false;
     }
   }
+  /// Once it is stopping.
+  bool stopped_from_outside() const noexcept { return !is_cancelled_ && !failures_.any(); }
   void foreground_done() noexcept {
     if (--foreground_ == 0) stop_all(stop_mode::ask);
   }
@@ -286,6 +295,7 @@ class task_group_core : public group, public child_owner {
   std::string reason_;
   bool is_cancelled_ = false;
   bool is_closing_ = false;
+  bool is_cut_short_ = false;  // a stop from outside took what the group was to wait for
   alarm<task_group_core> end_of_grace_{*this};
 };
 

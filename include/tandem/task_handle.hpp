@@ -207,8 +207,9 @@ class child_base : public wait_node {
 
   // What a task_group notes about it.
   bool background_ = false;
-  bool starting_ = false;  // a failure goes to whoever waits for its start
-  std::size_t place_ = 0;  // among the group's children
+  bool starting_ = false;      // a failure goes to whoever waits for its start
+  bool is_cut_short_ = false;  // a stop from outside the group reached it before any other
+  std::size_t place_ = 0;      // among the group's children
 };
 
 /// Whatever way it ended, or never ran. The frame goes before anyone is woken.

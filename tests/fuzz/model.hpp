@@ -31,9 +31,9 @@ struct result {
   how end = how::value;
   std::uint32_t code = 0;
   long at = 0;
-  bool waited = false;  // it did not end at once
-  bool exact = true;    // the order of events of one instant does not matter
-  long strays = 0;      // the end of what only the tree waits for
+  bool waited = false;                            // it did not end at once
+  bool exact = true;                              // the order of events of one instant does not matter
+  long strays = 0;                                // the end of what only the tree waits for
   std::vector<std::uint32_t> failures_of_strays;  // which the tree ends with
   std::vector<entry> log;
   bool operator==(const result&) const = default;
@@ -212,7 +212,7 @@ class model {
       case kind::wait:
         return task_group(n, t, s);
       case kind::handles: {
-        result r = s.came(t) ? ends(how::value, was_cancelled, t) : child(0, t, s);
+        result r = s.came(t) ? ends_in(ends(how::value, 0, t), {}) : child(0, t, s);  // else it never ran
         if (s.at == t || (r.waited && r.at == s.at && r.end == how::value)) r.exact = false;
         if (r.waited && s.at < r.at && r.end == how::value) r.end = how::stopped, r.code = 0;  // who awaits it is
         return then(here, r);
@@ -390,12 +390,14 @@ class model {
     model& all;
     std::vector<child_run> runs = {};
     std::vector<stop_at> stops = {};
+    std::vector<bool> stopped_alone = {};
     bool exact = true;
 
     child_run& begin(const node& n, long t, stop_at s) {
       runs.push_back({&n, t, all.eval(n, t, s), false});
       runs.back().over = !runs.back().r.waited;
       stops.push_back(s);
+      stopped_alone.push_back(false);
       return runs.back();
     }
     /// A stop at `at`; `before_all`: before anything that has waited runs again.
@@ -409,10 +411,21 @@ class model {
       if (failed_then && r != k.r) exact = false;  // it may have come first
       k.r = std::move(r);
       stops[i] = std::min(stops[i], stop_at{at, false});
+      stopped_alone[i] = true;
     }
     void stop_all(long at, bool before_all, std::size_t but = ~std::size_t{}) {
       for (std::size_t i = 0; i != runs.size(); ++i)
         if (i != but) stop(i, at, before_all);
+    }
+    /// Did the stop that reached all of them end one of these? Not if it was stopped by itself before.
+    bool cut_short(const std::vector<std::size_t>& which, stop_at s, result& out) const {
+      bool cut = false;
+      for (const std::size_t i : which) {
+        if (runs[i].r.end != how::stopped || !(stops[i].at == s.at)) continue;
+        cut = true;
+        if (stopped_alone[i]) out.exact = false;  // at the same instant: which came first?
+      }
+      return cut;
     }
     /// The first failure stops the others.
     void heed_failures() {
@@ -524,10 +537,12 @@ class model {
     siblings crew{*this};
     crew.runs.reserve(4);
     std::vector<std::size_t> background, foreground;
-    bool failed = false;
+    bool failed = false, cut_short = false;
     for (std::size_t i = 0; i != n.children.size(); ++i) {
-      if (i == awaited || never_run || failed) continue;
+      if (i == awaited) continue;
       const bool is_background = n.what == kind::task_group && n.is_background(i);
+      cut_short |= never_run && !is_background;
+      if (never_run || failed) continue;
       (is_background ? background : foreground).push_back(crew.runs.size());
       const child_run& k = crew.begin(n.children[i], t, s);
       failed = k.over && k.r.end == how::failed;
@@ -588,7 +603,8 @@ class model {
       if (s.at == out.at) out.exact = false;
       if (!s.came(out.at)) mine.end = how::value, mine.code = was_cancelled;
     }
-    if (mine.end != how::value) return ends_in(std::move(out), {});
+    if (!is_cancelled) cut_short |= crew.cut_short(foreground, s, out);
+    if (mine.end != how::value || cut_short) return ends_in(std::move(out), {});
     out.code = mix(out.code, mine.code);
     return out;
   }
@@ -619,8 +635,13 @@ class model {
     add(r);
     if (is_late) out.at = std::max(out.at, due);
     const auto second = [&](stop_at x) { return eval(n.children[1], r.at, x); };
-    if (r.end == how::value) add(is_late ? either(due, s, second) : second(s));
-    if (!failures.empty() || !has_value) return ends_in(std::move(out), failures);
+    bool cut_short = r.end == how::stopped && !is_late;
+    if (r.end == how::value) {
+      const result rest = is_late ? either(due, s, second) : second(s);
+      cut_short = rest.end == how::stopped && !is_late;
+      add(rest);
+    }
+    if (!failures.empty() || !has_value || cut_short) return ends_in(std::move(out), failures);
     return out;
   }
 
@@ -685,7 +706,11 @@ class model {
       if (s.at == out.at) out.exact = false;
       if (!s.came(out.at)) mine.end = how::value, mine.code = was_cancelled;
     }
-    if (mine.end != how::value) return ends_in(std::move(out), {});
+    std::vector<std::size_t> children(crew.runs.size());
+    for (std::size_t i = 0; i != children.size(); ++i) children[i] = i;
+    bool cut_short = never_run ? n.children.size() > 1 : some_wait && crew.runs.size() < n.children.size();
+    if (!is_cancelled) cut_short |= crew.cut_short(children, s, out);
+    if (mine.end != how::value || cut_short) return ends_in(std::move(out), {});
     out.code = mix(out.code, mine.code);
     return out;
   }
