@@ -23,7 +23,7 @@ foreach(file IN LISTS files)
 endforeach()
 
 file(WRITE "${TO}/program.cpp" "#include \"tandem/${HEADER}\"\n")
-execute_process(COMMAND ${COMPILER_COMMAND} -I "${TO}" -c "${TO}/program.cpp" -o "${TO}/program.o"
+execute_process(COMMAND ${COMPILER_COMMAND} -I "${TO}" -fsyntax-only "${TO}/program.cpp"
   RESULT_VARIABLE result)
 if(NOT result EQUAL 0)
   message(FATAL_ERROR "copied alone with ${files}, ${HEADER} does not compile")

@@ -1372,10 +1372,10 @@ long live_frames() {
 observation run(const node& program, const plan& p) {
   const long frames = live_frames(), objects = counted::live;
   observation seen;
-  std::optional<tandem::timeline> chart;
+  std::unique_ptr<tandem::timeline> chart;
   std::optional<tandem::lints> lints;
   if (p.is_watched) {
-    chart.emplace();
+    chart = std::make_unique<tandem::timeline>();
     lints.emplace(tandem::lints_options{}, [](const tandem::lint& l) {
       if (l.kind == tandem::lint_kind::never_awaited) broken("every task is awaited: " + l.text);
     });
