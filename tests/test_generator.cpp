@@ -272,9 +272,15 @@ TEST_CASE("parameters of a generator are destroyed after its clean-up, and befor
 TEST_CASE("a clean-up that fails is thrown from next() or close(), together with what the body threw") {
   auto main = []() -> task<> {
     auto fails = [](bool body_too) -> generator<int> {
-      auto cleanup = []() -> task<> { throw std::runtime_error("cleanup"); co_return; };
+      auto cleanup = []() -> task<> {
+        throw std::runtime_error("cleanup");
+        co_return;
+      };
       co_await on_exit(cleanup);
-      auto other = []() -> task<> { throw std::runtime_error("other"); co_return; };
+      auto other = []() -> task<> {
+        throw std::runtime_error("other");
+        co_return;
+      };
       co_await on_exit(other);
       co_yield 1;
       if (body_too) throw std::runtime_error("body");
@@ -340,7 +346,10 @@ TEST_CASE("a stopped next() ends the generator, and its clean-up runs before the
 
     // One that fails there turns the stop into its failure.
     auto fails = []() -> generator<int> {
-      auto cleanup = []() -> task<> { throw std::runtime_error("not closed"); co_return; };
+      auto cleanup = []() -> task<> {
+        throw std::runtime_error("not closed");
+        co_return;
+      };
       co_await on_exit(cleanup);
       co_await sleep_for(1h);
       co_yield 1;
@@ -540,6 +549,24 @@ TEST_CASE("for_each closes the stream when the function fails, and when it is st
   };
   simulate(main());
   CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("a for_each that is stopped begins no more calls, also where neither the stream nor the calls wait for it") {
+  auto main = []() -> task<> {
+    for (const std::size_t limit : {std::size_t{1}, std::size_t{2}}) {
+      std::size_t begun = 0;
+      auto unstoppable = [&](int) -> task<> {
+        ++begun;
+        co_await tandem::shield(sleep_for(200ms));
+      };
+      const auto start = clock::now();
+      const auto late = co_await tandem::try_timeout(450ms, for_each(count(9), unstoppable, {.limit = limit}));
+      CHECK_FALSE(late);
+      CHECK(begun == 3 * limit);
+      CHECK(clock::now() - start == 600ms);
+    }
+  };
+  simulate(main());
 }
 
 TEST_CASE("the stream of an as_completed is one, too") {

@@ -490,6 +490,54 @@ TEST_CASE(
   simulate(main());
 }
 
+TEST_CASE("a child whose failure goes to who waited for its start is cut short like any other") {
+  auto main = []() -> task<> {
+    auto fails = []() -> task<> {
+      co_await tandem::sleep_for(1s);
+      throw std::runtime_error("cannot clean up");
+    };
+    auto serve = [&](tandem::started<int> ready) -> task<> {
+      co_await tandem::finally(stand_by(), fails);
+      ready(1);
+    };
+    bool was_told = false;
+    auto body = [&](task_group& group) -> task<int> {
+      try {
+        co_await tandem::shield(group.start<int>(serve));
+      } catch (const std::runtime_error&) {
+        was_told = true;
+      }
+      co_return 5;
+    };
+    auto in_time = co_await tandem::try_timeout(1s, with_task_group(body));
+    CHECK_FALSE(in_time);
+    CHECK(was_told);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("when a stop from outside takes a child, the cancelled that its handle gives to a sibling is no failure") {
+  auto main = []() -> task<> {
+    auto asks_in_clean_up = [](task_group& group) -> task<> {
+      auto taken = group.spawn(stand_by());
+      auto asks = [taken]() -> task<> { co_await taken; };
+      group.spawn(tandem::finally(stand_by(), asks));
+      co_return;
+    };
+    auto in_time = co_await tandem::try_timeout(1s, with_task_group(asks_in_clean_up));
+    CHECK_FALSE(in_time);
+    auto asks_in_the_body = [](task_group& group) -> task<> {
+      auto taken = group.spawn(stand_by());
+      co_await tandem::shield(taken);
+    };
+    in_time = co_await tandem::try_timeout(1s, with_task_group(asks_in_the_body));
+    CHECK_FALSE(in_time);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
 TEST_CASE("in a scope that is stopped, a body that spawns and returns is stopped, and its child never runs") {
   auto main = []() -> task<> {
     bool ran = false, went_on = false;

@@ -1,6 +1,6 @@
 // tandem/generator.hpp: async generators: generator<T>, on_exit, and for_each over what has a next().
 // Version 0.1.0. Needs C++20 and Asio 1.22.1 or later.
-// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, gather.hpp, outcome.hpp, progress.hpp, semaphore.hpp, task.hpp, task_group.hpp, task_handle.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
+// needs: asio.hpp, cancel.hpp, clock.hpp, exceptions.hpp, gather.hpp, outcome.hpp, progress.hpp, semaphore.hpp, task.hpp, task_group.hpp, task_handle.hpp, this_task.hpp, detail/alarm.hpp, detail/failures.hpp, detail/frame.hpp, detail/frame_memory.hpp, detail/gcc12.hpp, detail/group.hpp, detail/holder.hpp, detail/intrusive_list.hpp, detail/leaf.hpp, detail/loop.hpp, detail/one_loop.hpp, detail/place.hpp, detail/priority.hpp, detail/random.hpp, detail/result.hpp, detail/timer_heap.hpp, detail/tracer.hpp, detail/waiting.hpp
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -11,6 +11,7 @@
 #include "semaphore.hpp"
 #include "task.hpp"
 #include "task_group.hpp"
+#include "this_task.hpp"
 
 #include "detail/failures.hpp"
 #include "detail/gcc12.hpp"
@@ -80,7 +81,7 @@ class [[nodiscard("a generator does nothing until its next() is awaited")]] gene
   using value_type = T;
 
   generator() noexcept = default;  ///< Has no items.
-  generator(generator&& other) noexcept;
+  generator(generator && other) noexcept;
   generator& operator=(generator&& other) noexcept;
   ~generator();
 
@@ -97,7 +98,7 @@ class [[nodiscard("a generator does nothing until its next() is awaited")]] gene
 
  private:
   friend class detail::generator_promise<T>;
-  explicit generator(detail::generator_promise<T>& p) noexcept;
+  explicit generator(detail::generator_promise<T> & p) noexcept;
   detail::generator_frame* frame_ = nullptr;
 };
 
@@ -225,10 +226,10 @@ class generator_frame : public frame {
     return {};
   }
 
-  generator_frame** handle_slot = nullptr;   // of the generator that owns this; null if that is gone
-  generator_wait* puller = nullptr;          // who waits for the next item, or for the end
+  generator_frame** handle_slot = nullptr;  // of the generator that owns this; null if that is gone
+  generator_wait* puller = nullptr;         // who waits for the next item, or for the end
   bool has_started = false;
-  std::exception_ptr error;                  // what the body threw
+  std::exception_ptr error;  // what the body threw
   std::unique_ptr<exit_action> exits;
   failures failures_of_exits;
   detail::scope exit_scope;
@@ -454,7 +455,7 @@ class generator_promise final : public generator_frame {
     return generator<T>(*this);
   }
   template <class U>
-    requires std::is_convertible_v<U&&, T>
+  requires std::is_convertible_v<U&&, T>
   auto yield_value(U&& value, std::source_location here = std::source_location::current()) {
     where = here;
     if constexpr (std::is_reference_v<T>) {
@@ -475,8 +476,7 @@ class generator_promise final : public generator_frame {
   }
 
   yielded yield_value(moved_item<T> from, std::source_location here = std::source_location::current()) noexcept
-    requires(!std::is_reference_v<T>)
-  {
+      requires(!std::is_reference_v<T>) {
     where = here;
     item = from.item;
     return yielded(*this);
@@ -538,7 +538,10 @@ inline void drop_generator(generator_frame& g) noexcept {
 /// `stream.close()`, if there is such a thing.
 template <class S>
 task<> close_stream(S& s) {
-  if constexpr (requires { { s.close() } -> awaitable; }) co_await s.close();
+  if constexpr (requires {
+                  { s.close() } -> awaitable;
+                })
+    co_await s.close();
   co_return;
 }
 
@@ -557,6 +560,7 @@ task<> use_items(S& items, F& f, std::size_t limit, Observer& observer) {
       ++pulled;
       auto t = as_task(std::invoke(f, *std::move(one)));
       co_await std::move(t);
+      co_await this_task::checkpoint();  // neither need have waited
     }
     co_return observer.total(pulled);
   }

@@ -53,8 +53,9 @@ struct live_timeline_options {
 ///
 /// Meanwhile std::cout, std::cerr and std::clog, where they are terminals, print whole lines above the chart: the
 /// begin of a line waits for its end, or for the end of the live_timeline. It takes their buffers away for that: give
-/// them no others meanwhile, and let no other thread print while it begins or finishes. What is written to the terminal in other ways, by printf or by another process, is drawn
-/// over in part. A second live_timeline at the same time draws over the first.
+/// them no others meanwhile, and let no other thread print while it begins or finishes. What is written to the terminal
+/// in other ways, by printf or by another process, is drawn over in part. A second live_timeline at the same time draws
+/// over the first.
 ///
 /// Hears of loops as `timeline` does, and like it is destroyed on the thread that made it. A drawing copies the record
 /// and costs what `timeline::gantt` does; a loop waits for the copying. Without a thread, if none is to be had.

@@ -43,3 +43,5 @@
 #include "use_task.hpp"
 #include "wait.hpp"
 #include "worker_pool.hpp"
+
+static_assert(TANDEM_VERSION == 100, "tandem/tandem.hpp is of version 0.1.0, asio.hpp is not");

@@ -153,7 +153,7 @@ class task_group_core : public group, public child_owner {
     if (starting) *starting = c;
     frame& f = *t.release();
     if (scope_.state != detail::scope::running || stop_came() || foreground_ == 0) {
-      if (foreground_ != 0 && stopped_from_outside()) c->is_cut_short_ = !options.background;
+      if (foreground_ != 0 && is_stopped_from_outside()) c->is_cut_short_ = !options.background;
       destroy_unstarted(f);
       c->end(nullptr, fate::stopped);
       return handle;
@@ -187,7 +187,7 @@ class task_group_core : public group, public child_owner {
     children_[c.place_]->place_ = c.place_;
     children_.pop_back();
     if (c.failed() && !c.starting_) fail(c.failure());
-    if (c.is_cut_short_ && !c.failed() && !c.has_value()) is_cut_short_ = true;
+    if (c.is_cut_short_ && !c.has_value()) is_cut_short_ = true;
     if (!c.background_ && c.ran_) foreground_done();
     return one_less();
   }
@@ -242,7 +242,7 @@ class task_group_core : public group, public child_owner {
   }
   void stop_children() noexcept override {
     const stop_mode m = scope_.state == detail::scope::abandoned ? stop_mode::abandon : stop_mode::ask;
-    if (stopped_from_outside()) {
+    if (is_stopped_from_outside()) {
       for (child_base* c : children_)
         if (c->scope_.state == detail::scope::running) c->is_cut_short_ = !c->background_;
     }
@@ -255,7 +255,8 @@ class task_group_core : public group, public child_owner {
 
  private:
   void fail(std::exception_ptr e) noexcept {
-    if (is_cancelled_ && is_cancellation(e)) return;  // it comes of that, through a handle
+    if ((is_cancelled_ || is_stopped_from_outside()) && is_cancellation(e))
+      return;  // it comes of that, through a handle
     failures_.add(std::move(e));
     scope_.loop->ask(
         [this]() noexcept { set_stopping(stop_mode::ask); });  // it may come out of a scope inside the group
@@ -273,8 +274,10 @@ class task_group_core : public group, public child_owner {
       return false;
     }
   }
-  /// Once it is stopping.
-  bool stopped_from_outside() const noexcept { return !is_cancelled_ && !failures_.any(); }
+  /// It is stopping, and did not itself begin to.
+  bool is_stopped_from_outside() const noexcept {
+    return !is_cancelled_ && !failures_.any() && (scope_.state != detail::scope::running || stop_came());
+  }
   void foreground_done() noexcept {
     if (--foreground_ == 0) stop_all(stop_mode::ask);
   }

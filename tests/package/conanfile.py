@@ -1,7 +1,8 @@
-"""The Conan 2 recipe of the checkout that it is part of: conan create tests/package"""
+"""The Conan 2 recipe of the checkout that it is part of: conan create tests/package -s compiler.cppstd=20"""
 import os
 
 from conan import ConanFile
+from conan.errors import ConanInvalidConfiguration
 from conan.tools.build import check_min_cppstd
 from conan.tools.files import copy
 from conan.tools.layout import basic_layout
@@ -38,6 +39,8 @@ class TandemConan(ConanFile):
 
     def validate(self):
         check_min_cppstd(self, 20)
+        if not self.options.asio and not self.options.boost:
+            raise ConanInvalidConfiguration("tandem needs an Asio: one of its options asio and boost")
 
     def package(self):
         copy(self, "LICENSE", self.source_folder, os.path.join(self.package_folder, "licenses"))
