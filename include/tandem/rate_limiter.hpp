@@ -86,7 +86,8 @@ void disown(rate_core&) noexcept;
 /// Of several limits all must allow a request, and none is charged otherwise.
 ///
 /// For the coroutines of one loop, on its clock as of the loop's turn. Elsewhere `try_acquire` throws std::logic_error.
-/// Asking costs a few instructions for each limit and allocates nothing (a `sliding_window`: up to `limit` entries).
+/// Asking costs a few instructions for each limit and allocates nothing (a `sliding_window`: up to `limit` entries); a
+/// `try_acquire` while others wait goes through their line, with a copy of the limits.
 class rate_limiter {
  public:
   /// Throws std::invalid_argument for a rate, burst or limit of 0, for times that are not positive, and for a burst
