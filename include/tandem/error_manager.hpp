@@ -119,7 +119,8 @@ class error_manager {
   }
   error_kind kind_of(const std::exception_ptr& error) const { return state_->kind_of(error); }
 
-  /// Another handler for failures of this kind. Throws std::invalid_argument for negative or zero times.
+  /// Another handler for failures of this kind. Throws std::invalid_argument for an empty handler, for a negative
+  /// `deduplicate`, and, with a `limit`, for a `per` that is not positive.
   void on(error_kind kind, handler h, error_handler_options options = {});
   /// One for kinds that have none.
   void on_other(handler h, error_handler_options options = {});
