@@ -8,12 +8,28 @@
 #include "kit/kit.hpp"
 
 #include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(io_context.hpp)
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
+
+namespace {
+long allocations = 0;
+}
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 using namespace std::chrono_literals;
 using kit::at;
@@ -72,6 +88,15 @@ TEST_CASE("gcra spaces requests evenly, with a burst as long as it is early") {
     CHECK(bursts.remaining() == 0);
     co_await sleep_for(300ms);
     CHECK(bursts.remaining() == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("the interval of gcra is rounded up to a whole nanosecond") {
+  auto main = []() -> task<> {
+    rate_limiter thirds{gcra{.rate = 3}};
+    for (int i = 0; i != 4; ++i) co_await thirds.acquire();
+    CHECK(clock::now() == at(3 * 333'333'334ns));
   };
   simulate(main());
 }
@@ -137,6 +162,92 @@ TEST_CASE("retry_after is exact: a nanosecond before it is too early") {
       const bool exact = co_await try_out(*l, 5);
       CHECK(exact);
     }
+  };
+  simulate(main());
+}
+
+TEST_CASE("a request that is allowed has no time to wait, and what remains is what would be allowed after it") {
+  auto main = []() -> task<> {
+    for (const bool with_cells : {false, true}) {
+      rate_limiter bucket{token_bucket{.rate = 10, .burst = 5}}, cells{gcra{.rate = 10, .burst = 5}};
+      rate_limiter& limit = with_cells ? cells : bucket;
+      rate_verdict v = limit.try_acquire(2);
+      CHECK(v.allowed);
+      CHECK(v.remaining == 3);
+      CHECK(v.retry_after == 0s);
+      v = limit.try_acquire(4);
+      CHECK(!v.allowed);
+      CHECK(v.remaining == 3);
+      CHECK(v.retry_after == 100ms);
+      CHECK(limit.remaining() == 3);
+    }
+    co_return;
+  };
+  simulate(main());
+}
+
+TEST_CASE("requests are counted by how they ended, and one that was let through but never ran is none that was") {
+  auto main = []() -> task<> {
+    rate_limiter limit{token_bucket{.rate = 1, .burst = 3}};
+    CHECK(limit.try_acquire(2));
+    CHECK(!limit.try_acquire(2));
+    CHECK(!limit.try_acquire(3));
+    co_await limit.acquire();  // does not wait
+    auto waits = [&]() -> task<> { co_await limit.acquire(); };
+    auto leaves = [&]() -> task<> { co_await tandem::try_timeout(500ms, limit.acquire(3)); };
+    co_await gather(waits(), leaves());
+    auto s = limit.stats();
+    CHECK(s.allowed == 3);
+    CHECK(s.denied == 2);
+    CHECK(s.waited == 2);
+    CHECK(s.gave_up == 1);
+    CHECK(s.waiting == 0);
+    auto fails = []() -> task<> {
+      co_await sleep_for(1s);
+      throw std::runtime_error("in the turn in which the other is let through");
+    };
+    co_await thrown_by(gather(fails(), waits()));
+    s = limit.stats();
+    CHECK(s.waited == 3);
+    CHECK(s.allowed == 3);
+    CHECK(s.gave_up == 2);
+    CHECK(limit.remaining() == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("an acquire that is allowed now does not suspend") {
+  auto main = []() -> task<> {
+    rate_limiter limit{token_bucket{.rate = 1, .burst = 3}};
+    std::string order;
+    auto asks = [&](char name) -> task<> {
+      co_await limit.acquire();
+      order += name;
+      co_await limit.acquire();
+      order += name;
+    };
+    co_await gather(asks('a'), asks('b'));
+    CHECK(order == "aabb");
+    CHECK(limit.stats().waited == 1);
+    CHECK(clock::now() == at(1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("asking allocates nothing, with a wait and without") {
+  auto main = []() -> task<> {
+    rate_limiter limit{token_bucket{.rate = 1'000'000, .burst = 2}, gcra{.rate = 1'000'000, .burst = 2}};
+    long before = 0;
+    for (int i = 0; i != 1'020; ++i) {
+      if (i == 20) before = allocations;
+      co_await limit.acquire();
+      (void)limit.try_acquire();
+      (void)limit.try_acquire(2);
+    }
+    const long made = allocations - before;
+    CHECK(made == 0);
+    CHECK(limit.stats().waited > 500);
+    CHECK(limit.stats().denied > 500);
   };
   simulate(main());
 }
@@ -302,6 +413,33 @@ TEST_CASE("an acquire that is awaited when its limiter has gone is told") {
   simulate(main());
 }
 
+TEST_CASE("a coroutine of another loop that would wait is refused, and the one that waits goes on waiting") {
+  rate_limiter limit{gcra{.rate = 1, .per = 1h}};
+  asio::io_context one, two;
+  std::string text;
+  bool is_logic_error = false;
+  auto waits = [&]() -> task<> {
+    co_await limit.acquire();
+    co_await limit.acquire();
+  };
+  auto other = [&]() -> task<> {
+    try {
+      co_await limit.acquire();
+    } catch (const std::logic_error& e) {
+      is_logic_error = true;
+      text = e.what();
+    }
+  };
+  tandem::spawn(one, waits(), asio::detached);
+  one.poll();
+  tandem::spawn(two, other(), asio::detached);
+  two.poll();
+  CHECK(is_logic_error);
+  CHECK(text.starts_with("tandem::rate_limiter: "));
+  CHECK(text.ends_with("make one for each loop"));
+  CHECK(limit.stats().waiting == 1);
+}
+
 // ---- keys ----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("each key has limits of its own, and there are never more keys than there may be") {
@@ -326,6 +464,48 @@ TEST_CASE("each key has limits of its own, and there are never more keys than th
     CHECK(limit.size() == 3);
     co_await limit.acquire("ann", 2);
     CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("for a new key up to eight of those that asked the longest time ago are looked at, not more") {
+  auto main = []() -> task<> {
+    keyed_rate_limiter<int> limit{tandem::keyed_rate_limiter_options{.max_keys = 12}, gcra{.rate = 1}};
+    for (int key = 0; key != 12; ++key) CHECK(limit.try_acquire(key));
+    co_await sleep_for(1s);  // all are as if they had never asked
+    CHECK(limit.try_acquire(0));
+    CHECK(limit.try_acquire(100));
+    CHECK(limit.size() == 12 - 8 + 1);  // 1 to 8 are forgotten
+    CHECK(!limit.try_acquire(0));
+    for (int key = 101; key != 108; ++key) CHECK(limit.try_acquire(key));
+    CHECK(limit.size() == 1 + 8);  // and 9 to 11 for the first of these
+
+    keyed_rate_limiter<int> full{tandem::keyed_rate_limiter_options{.max_keys = 9}, gcra{.rate = 1, .burst = 9}};
+    for (int key = 0; key != 8; ++key) CHECK(full.try_acquire(key, 9));
+    CHECK(full.try_acquire(8));
+    co_await sleep_for(1s);
+    CHECK(!full.try_acquire(9));  // 8 could be forgotten, but is the ninth
+    CHECK(full.size() == 9);
+    CHECK(!full.try_acquire(0, 9));
+    CHECK(full.try_acquire(9));  // now it is the eighth
+    CHECK(full.size() == 9);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a keyed limiter that goes tells those who wait") {
+  auto main = []() -> task<> {
+    auto limit = std::make_unique<keyed_rate_limiter<int>>(gcra{.rate = 1, .per = 1h});
+    co_await limit->acquire(1);
+    std::string text;
+    auto waits = [&]() -> task<> { text = co_await thrown_by(limit->acquire(1)); };
+    auto drops = [&]() -> task<> {
+      co_await yield();
+      limit.reset();
+    };
+    co_await gather(waits(), drops());
+    CHECK(text.starts_with("tandem::cancelled"));
+    CHECK(clock::now() == at(0s));
   };
   simulate(main());
 }
@@ -385,6 +565,13 @@ TEST_CASE("limits that make no sense are refused, each with its name and value")
   using keyed = keyed_rate_limiter<int>;
   CHECK_THROWS_WITH(keyed(tandem::keyed_rate_limiter_options{.max_keys = 0}, gcra{.rate = 1}),
                     "tandem::keyed_rate_limiter: max_keys is 0; it must be at least 1");
+  CHECK_THROWS_WITH(keyed(gcra{.rate = 0}), "tandem::rate_limiter: gcra: the rate is 0; it must be at least 1");
+
+  CHECK_THROWS_AS(rate_limiter(token_bucket{}), std::invalid_argument);
+  CHECK_THROWS_AS(limit.acquire(4), std::invalid_argument);
+  CHECK_THROWS_AS(keyed(tandem::keyed_rate_limiter_options{.max_keys = 0}, gcra{.rate = 1}), std::invalid_argument);
+  CHECK_THROWS_AS(limit.try_acquire(), std::logic_error);
+  CHECK_THROWS_AS(limit.remaining(), std::logic_error);
 }
 
 TEST_CASE("limits hold before time 0") {
