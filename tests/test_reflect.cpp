@@ -518,3 +518,82 @@ TEST_CASE("hashes of small structs are spread, and zero and minus zero are one")
   CHECK(tandem::reflected_equal()(weight{0.0}, weight{-0.0}));
   CHECK(tandem::reflected_hash()(weight{0.0}) == tandem::reflected_hash()(weight{-0.0}));
 }
+
+namespace {
+
+class coin {
+ public:
+  explicit coin(int side) : side_(side) {}
+  friend bool operator==(const coin& a, const coin& b) { return a.side_ == b.side_; }
+
+ private:
+  int side_;
+};
+
+}  // namespace
+
+TEST_CASE("points in time, tuples, arrays and what is in order in a container are parts of a key") {
+  struct departure {
+    tandem::clock::time_point at;
+    std::chrono::system_clock::time_point day;
+    std::tuple<int, std::optional<std::string>> platform;
+    std::array<point, 2> ends;
+    std::map<std::string, std::vector<int>> seats;
+    std::set<char> classes;
+  };
+  const tandem::reflected_hash hash;
+  const tandem::reflected_equal equal;
+  const departure a{tandem::clock::time_point(5min),
+                    std::chrono::sys_days(std::chrono::year(2026) / 11 / 20),
+                    {3, "b"},
+                    {{{1, 2}, {3, 4}}},
+                    {{"front", {1, 2}}},
+                    {'1', '2'}};
+  const departure same = a;
+  CHECK(equal(a, same));
+  CHECK(hash(a) == hash(same));
+  const auto differs = [&](auto change) {
+    departure b = a;
+    change(b);
+    return !equal(a, b) && !equal(b, a) && hash(a) != hash(b);
+  };
+  CHECK(differs([](departure& d) { d.at += 1ns; }));
+  CHECK(differs([](departure& d) { d.day += 24h; }));
+  CHECK(differs([](departure& d) { std::get<0>(d.platform) = 4; }));
+  CHECK(differs([](departure& d) { std::get<1>(d.platform).reset(); }));
+  CHECK(differs([](departure& d) { d.ends[1].x = 4; }));
+  CHECK(differs([](departure& d) { d.seats["front"].push_back(3); }));
+  CHECK(differs([](departure& d) { d.seats["back"]; }));
+  CHECK(differs([](departure& d) { d.classes.erase('2'); }));
+}
+
+TEST_CASE(
+    "what is no plain struct, optional, range, pair or tuple is compared by its own operator, as is what has no "
+    "order") {
+  struct purse {
+    coin last;
+    std::optional<coin> lucky;
+    std::vector<coin> others;
+    std::unordered_map<int, int> counts;
+    std::pair<int, coin> best;
+  };
+  const tandem::reflected_equal equal;
+  purse a{coin(1), coin(2), {coin(3)}, {}, {1, coin(4)}};
+  for (int i = 0; i != 100; ++i) a.counts[i] = i;
+  purse b = a;
+  b.counts.clear();
+  for (int i = 100; i-- != 0;) b.counts[i] = i;
+  CHECK(equal(a, b));
+  const auto differs = [&](auto change) {
+    purse c = b;
+    change(c);
+    return !equal(a, c) && !equal(c, a);
+  };
+  CHECK(differs([](purse& p) { p.last = coin(9); }));
+  CHECK(differs([](purse& p) { p.lucky = coin(9); }));
+  CHECK(differs([](purse& p) { p.lucky.reset(); }));
+  CHECK(differs([](purse& p) { p.others[0] = coin(9); }));
+  CHECK(differs([](purse& p) { p.others.clear(); }));
+  CHECK(differs([](purse& p) { p.counts[7] = 8; }));
+  CHECK(differs([](purse& p) { p.best.second = coin(9); }));
+}
