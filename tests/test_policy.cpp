@@ -161,6 +161,103 @@ TEST_CASE("who waits for a turn holds no slot, and the time of an attempt is tha
   simulate(main());
 }
 
+TEST_CASE("while it waits for its turn a call neither holds a slot nor waits for one") {
+  auto main = []() -> task<> {
+    rate_limiter limit{tandem::gcra{.rate = 1}};
+    adaptive_concurrency<> control{{.initial = 1, .max = 1}};
+    const policy p(limit, control);
+    const auto call = [] { return sleep_for(10ms); };
+    auto looks = [&]() -> task<> {
+      for (const std::size_t waiting : {2u, 1u, 0u}) {
+        co_await sleep_for(500ms);
+        CHECK(limit.stats().waiting == waiting);
+        CHECK(control.in_flight() == 0);
+        CHECK(control.stats().waiting == 0);
+        co_await sleep_for(500ms);
+      }
+    };
+    co_await gather(p.run(call), p.run(call), p.run(call), looks());
+    CHECK(control.stats().succeeded == 3);
+    CHECK(control.stats().waited == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("the breaker's slow_call has the waits for turn and slot in it") {
+  auto main = []() -> task<> {
+    circuit_breaker breaker{{.slow_call = 500ms}};
+    rate_limiter limit{tandem::gcra{.rate = 1}};
+    adaptive_concurrency<> control{{.initial = 1, .max = 1}};
+    const policy with_turns(breaker, limit);
+    const policy with_slots(breaker, control);
+    const auto quick = [] { return sleep_for(1ms); };
+    co_await gather(with_turns.run(quick), with_turns.run(quick));
+    CHECK(clock::now() == at(1001ms));
+    CHECK(breaker.stats().calls == 2);
+    CHECK(breaker.stats().slow == 1);
+    const auto half = [] { return sleep_for(300ms); };
+    co_await gather(with_slots.run(half), with_slots.run(half));
+    CHECK(breaker.stats().calls == 4);
+    CHECK(breaker.stats().slow == 2);
+  };
+  simulate(main());
+}
+
+TEST_CASE("an attempt that runs out of its time is a failure and a drop; what a total ends, or a stop, says nothing") {
+  auto main = []() -> task<> {
+    circuit_breaker breaker;
+    adaptive_concurrency<> control;
+    const auto hangs = [] { return sleep_for(1h); };
+    const policy total(total_timeout{100ms}, breaker, control);
+    std::string text = co_await thrown_by(total.run(hangs));
+    CHECK(text.starts_with("tandem::timed_out"));
+    co_await tandem::try_timeout(50ms, total.run(hangs));
+    CHECK(clock::now() == at(150ms));
+    CHECK(breaker.stats().ignored == 2);
+    CHECK(breaker.stats().failed == 0);
+    CHECK(breaker.stats().calls == 0);
+    CHECK(control.stats().ignored == 2);
+    CHECK(control.stats().dropped == 0);
+    const policy each(breaker, control, attempt_timeout{100ms});
+    text = co_await thrown_by(each.run(hangs));
+    CHECK(text.starts_with("tandem::timed_out"));
+    CHECK(clock::now() == at(250ms));
+    CHECK(breaker.stats().failed == 1);
+    CHECK(control.stats().dropped == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("without a retry an open circuit is how the call ends, and the total holds while a call waits for its turn") {
+  auto main = []() -> task<> {
+    circuit_breaker breaker{{.cool_down = 3s}};
+    breaker.open();
+    int calls = 0;
+    const auto call = [&] {
+      ++calls;
+      return sleep_for(1ms);
+    };
+    const policy once(total_timeout{1s}, breaker, attempt_timeout{1s});
+    clock::duration retry_after{};
+    try {
+      co_await once.run(call);
+    } catch (const tandem::circuit_open& e) {
+      retry_after = e.retry_after();
+    }
+    CHECK(retry_after == 3s);
+    CHECK(calls == 0);
+    rate_limiter limit{tandem::gcra{.rate = 1, .per = 1h}};
+    const policy p(total_timeout{1s}, limit);
+    co_await p.run(call);
+    const std::string text = co_await thrown_by(p.run(call));
+    CHECK(text.starts_with("tandem::timed_out"));
+    CHECK(clock::now() == at(1001ms));
+    CHECK(calls == 1);
+    CHECK(limit.stats().waiting == 0);
+  };
+  simulate(main());
+}
+
 TEST_CASE("the total is for everything, and a stop stops it wherever it is") {
   auto main = []() -> task<> {
     bank b;
