@@ -6,12 +6,16 @@
 
 #include "kit/kit.hpp"
 
+#include TANDEM_ASIO_HEADER(error.hpp)
+
 #include <algorithm>
 #include <cmath>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -232,6 +236,85 @@ TEST_CASE("what is not idempotent is only tried again if nothing was done") {
   };
   simulate(main());
 }
+
+TEST_CASE("nothing was done if a connection was refused, or a host not found or not reached") {
+  auto main = []() -> task<> {
+    const auto once = with(even, [](auto& o) { o.idempotent = false; });
+    namespace error = asio::error;
+    for (const tandem::error_code code :
+         {tandem::error_code(error::connection_refused), tandem::error_code(error::host_not_found),
+          tandem::error_code(error::host_unreachable), tandem::error_code(error::network_unreachable)}) {
+      INFO(code.message());
+      flaky f;
+      f.fails(tandem::system_error(code));
+      const int n = co_await retry(std::ref(f), once);
+      CHECK(n == 2);
+    }
+    flaky unreached;
+    unreached.fails(std::system_error(std::make_error_code(std::errc::host_unreachable)));
+    const int n = co_await retry(std::ref(unreached), once);
+    CHECK(n == 2);
+    for (const tandem::error_code code : {tandem::error_code(error::timed_out), tandem::error_code(error::eof),
+                                          tandem::error_code(error::broken_pipe)}) {
+      INFO(code.message());
+      flaky f;
+      f.fails(tandem::system_error(code));
+      co_await thrown_by(retry(std::ref(f), once));
+      CHECK(f.calls == 1);
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("the callables are kept until the end, and no longer") {
+  auto main = []() -> task<> {
+    const int before = kit::counted::live();
+    int calls = 0;
+    const auto retries = [&] {  // what it is given is gone when it returns
+      const auto one = std::make_shared<kit::counted>(), two = std::make_shared<kit::counted>();
+      auto fails_twice = [&calls, one]() -> task<int> {
+        co_await sleep_for(1s);
+        if (++calls < 3) throw refused();
+        co_return calls;
+      };
+      auto by_kind = [two](const tandem::outcome<int>& o) { return tandem::retry_by_kind()(o); };
+      return retry(fails_twice, even, by_kind);
+    };
+    auto tries = retries();
+    CHECK(kit::counted::live() == before + 2);
+    auto looks = [&]() -> task<> {
+      co_await sleep_for(2500ms);
+      CHECK(calls == 2);
+      CHECK(kit::counted::live() == before + 2);
+    };
+    co_await tandem::gather(std::move(tries), looks());
+    CHECK(calls == 3);
+    CHECK(clock::now() == at(3300ms));
+    CHECK(kit::counted::live() == before);
+  };
+  simulate(main());
+}
+
+#if defined(TANDEM_PLAIN_FRAMES)
+TEST_CASE("a retry is two frames, whatever the number of attempts") {
+  auto main = []() -> task<> {
+    long frames = 0;
+    int calls = 0;
+    auto counts = [&]() -> task<> {
+      frames = kit::live_frames();
+      if (++calls % 3 != 0) throw refused();
+      co_return;
+    };
+    calls = 2;
+    co_await counts();
+    const long alone = frames;
+    co_await retry(counts, even);
+    CHECK(calls == 6);
+    CHECK(frames - alone == 2);
+  };
+  simulate(main());
+}
+#endif
 
 // ---- time ----------------------------------------------------------------------------------------------------------
 
@@ -549,4 +632,7 @@ TEST_CASE("options that make no sense are refused by the call, each with its nam
   CHECK_THROWS_WITH(retry_budget({.ratio = -1}), "tandem::retry_budget: ratio is -1.000000; it must not be negative");
   CHECK_THROWS_WITH(retry_budget({.per_second = std::nan("")}),
                     "tandem::retry_budget: per_second is nan; it must not be negative");
+  CHECK_THROWS_AS(retry_budget({.ratio = -1}), std::invalid_argument);
+  CHECK_THROWS_AS(retry_budget({.per_second = -1}), std::invalid_argument);
+  CHECK_THROWS_AS(backoff({.base = -1ns}), std::invalid_argument);
 }
