@@ -7,10 +7,24 @@
 #include "kit/kit.hpp"
 
 #include <cmath>
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+namespace {
+long allocations = 0;
+}
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 using namespace std::chrono_literals;
 using kit::at;
@@ -167,6 +181,88 @@ TEST_CASE("what the caller did wrong is no failure of the service, and what was 
   simulate(main());
 }
 
+TEST_CASE("failures of the kinds system and unknown are the service's") {
+  auto main = []() -> task<> {
+    circuit_breaker breaker(by_ten);
+    const auto fails = [&](auto e) -> task<> {
+      auto f = [&]() -> task<> {
+        co_await yield();
+        throw e;
+      };
+      co_await thrown_by(breaker.run(f));
+    };
+    co_await fails(std::bad_alloc());
+    co_await fails(std::logic_error("a bug"));
+    co_await fails(std::runtime_error("whatever"));
+    CHECK(breaker.stats().failures == 3);
+    co_await fails(std::out_of_range("yours"));
+    CHECK(breaker.stats().failed == 3);
+    CHECK(breaker.stats().succeeded == 1);
+    CHECK(breaker.state() == circuit_state::open);
+  };
+  simulate(main());
+}
+
+TEST_CASE("calls are counted by how they ended, in the window and all together") {
+  auto main = []() -> task<> {
+    auto o = by_ten;
+    o.slow_call = 1s;
+    caller c(o);
+    co_await c.calls_often("..x");
+    co_await c.calls_once(true, 2s);
+    co_await c.calls_once(true, 2s);
+    co_await tandem::try_timeout(1s, c.calls_once(true, 1h));
+    auto s = c.breaker.stats();
+    CHECK(s.state == circuit_state::closed);
+    CHECK(s.calls == 5);
+    CHECK(s.failures == 1);
+    CHECK(s.slow == 2);
+    CHECK(s.succeeded == 4);
+    CHECK(s.failed == 1);
+    CHECK(s.ignored == 1);
+    CHECK(s.refused + s.late + s.opened == 0);
+    c.breaker.open();
+    co_await c.calls_often("..");
+    s = c.breaker.stats();
+    CHECK(s.state == circuit_state::open);
+    CHECK(s.calls + s.failures + s.slow == 0);
+    CHECK(s.succeeded == 4);
+    CHECK(s.refused == 2);
+    CHECK(s.opened == 1);
+    co_await sleep_for(5s);
+    CHECK(c.breaker.stats().state == circuit_state::half_open);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a call is two frames, and nothing else is allocated") {
+  auto main = []() -> task<> {
+    circuit_breaker breaker(by_ten);
+    auto answers = []() -> task<> { co_return; };
+    const auto made_by = [&](bool by_breaker) -> task<long> {
+      long before = 0;
+      for (int i = 0; i != 120; ++i) {
+        if (i == 20) before = allocations;
+        if (by_breaker)
+          co_await breaker.run(answers);
+        else
+          co_await answers();
+      }
+      co_return allocations - before;
+    };
+    const long alone = co_await made_by(false);
+    const long with_breaker = co_await made_by(true);
+#if defined(TANDEM_PLAIN_FRAMES)
+    CHECK(alone == 100);
+    CHECK(with_breaker == 300);
+#else
+    CHECK(alone == 0);
+    CHECK(with_breaker == 0);
+#endif
+  };
+  simulate(main());
+}
+
 TEST_CASE("what classifies decides, on values too") {
   auto main = []() -> task<> {
     circuit_breaker breaker(by_ten);
@@ -227,6 +323,37 @@ TEST_CASE("half-open, so many probes are made at most, and if all are good it cl
     CHECK(c.breaker.stats().calls == 0);
     co_await c.calls_often("xxx");
     CHECK(c.breaker.state() == circuit_state::closed);
+  };
+  simulate(main());
+}
+
+TEST_CASE("who is refused while the probes are under way is told when the next may be made") {
+  auto main = []() -> task<> {
+    caller c(by_ten);
+    co_await c.calls_often("xxxx");
+    co_await sleep_for(7s);  // half-open since 5 s, but the probes begin now
+    auto asks = [&]() -> task<> {
+      co_await sleep_for(1s);
+      clock::duration wait{};
+      auto nothing = []() -> task<> { co_return; };
+      try {
+        co_await c.breaker.run(nothing);
+      } catch (const circuit_open& e) {
+        wait = e.retry_after();
+      }
+      CHECK(wait == 4s);
+      c.calls.clear();
+      co_await sleep_for(wait - 1ns);
+      co_await c.calls_often(".");
+      CHECK(c.calls == "o");
+      co_await sleep_for(1ns);
+      co_await c.calls_often(".");
+      CHECK(c.calls == "o.");
+    };
+    auto hangs = [&]() -> task<> {
+      co_await tandem::try_timeout(20s, gather(c.calls_once(true, 1h), c.calls_once(true, 1h)));
+    };
+    co_await gather(hangs(), asks());
   };
   simulate(main());
 }
@@ -413,6 +540,31 @@ TEST_CASE("it is opened and closed by hand, and every change is told") {
     CHECK(told == "co0 oc0 co0 oh7 hc7 ");
     CHECK(c.breaker.stats().opened == 2);
     CHECK(c.calls == "oxxxx..");
+  };
+  simulate(main());
+}
+
+TEST_CASE("opened by hand it is half-open after cool_down; a hook sees the state that it is told") {
+  auto main = []() -> task<> {
+    caller c(by_ten);
+    int told = 0;
+    c.breaker.on_change([&](circuit_state, circuit_state to) {
+      ++told;
+      CHECK(c.breaker.state() == to);
+    });
+    co_await sleep_for(1s);
+    c.breaker.open();
+    CHECK(told == 1);
+    co_await sleep_for(5s - 1ns);
+    CHECK(c.breaker.state() == circuit_state::open);
+    co_await c.calls_often(".");
+    co_await sleep_for(1ns);
+    CHECK(c.breaker.state() == circuit_state::half_open);
+    CHECK(told == 1);
+    co_await c.calls_often("..");
+    CHECK(c.breaker.state() == circuit_state::closed);
+    CHECK(c.calls == "o..");
+    CHECK(told == 3);
   };
   simulate(main());
 }
