@@ -9,12 +9,31 @@
 #include "kit/kit.hpp"
 #include "kit/service.hpp"
 
+#include TANDEM_ASIO_HEADER(detached.hpp)
+#include TANDEM_ASIO_HEADER(error.hpp)
+#include TANDEM_ASIO_HEADER(io_context.hpp)
+
 #include <cmath>
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
+
+namespace {
+long allocations = 0;
+}
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 using namespace std::chrono_literals;
 using kit::at;
@@ -140,6 +159,136 @@ TEST_CASE("a failure goes on as it is: timed out and overloaded were dropped, ot
     CHECK(control.in_flight() == 0);
   };
   simulate(main());
+}
+
+TEST_CASE("any error whose code is timed_out was dropped; a stop, and what a classifier throws, are ignored") {
+  auto main = []() -> task<> {
+    fixed control{limit_of(2)};
+    const auto fails = [&](auto e) -> task<> {
+      auto call = [&]() -> task<> {
+        co_await yield();
+        throw e;
+      };
+      co_await thrown_by(control.run(call));
+    };
+    co_await fails(tandem::system_error(asio::error::timed_out));
+    co_await fails(std::system_error(std::make_error_code(std::errc::timed_out)));
+    CHECK(control.stats().dropped == 2);
+    co_await fails(tandem::system_error(asio::error::connection_reset));
+    CHECK(control.stats().ignored == 1);
+    auto never = [] { return sleep_for(1h); };
+    co_await tandem::try_timeout(1s, control.run(never));
+    CHECK(control.stats().ignored == 2);
+    auto answers = [] { return sleep_for(1ms); };
+    const auto unclear = [](const tandem::outcome<void>&) -> concurrency_outcome { throw std::logic_error("unclear"); };
+    co_await thrown_by(control.run(answers, unclear));
+    CHECK(control.stats().ignored == 3);
+    CHECK(control.stats().dropped == 2);
+    CHECK(control.stats().succeeded == 0);
+    CHECK(control.in_flight() == 0);
+  };
+  simulate(main());
+}
+
+#if defined(TANDEM_PLAIN_FRAMES)
+TEST_CASE("a call by run costs two frames, and one by acquire none") {
+  auto main = []() -> task<> {
+    fixed control{limit_of(2)};
+    long frames = 0;
+    auto counts = [&]() -> task<> {
+      frames = kit::live_frames();
+      co_return;
+    };
+    co_await counts();
+    const long alone = frames;
+    co_await control.run(counts);
+    CHECK(frames - alone == 2);
+    const concurrency_slot slot = co_await control.acquire();
+    co_await counts();
+    CHECK(frames == alone);
+  };
+  simulate(main());
+}
+#endif
+
+TEST_CASE("a priority that is new is one allocation, and is kept; a call by acquire allocates nothing else") {
+  auto main = []() -> task<> {
+    fixed control{limit_of(1)};
+    concurrency_slot held = control.try_acquire();
+    auto releases = [&]() -> task<> {
+      for (int i = 0; i != 40; ++i) {
+        co_await sleep_for(1ms);
+        held.release();
+      }
+    };
+    std::vector<long> made;
+    made.reserve(40);
+    auto waits = [&]() -> task<> {
+      for (int i = 0; i != 40; ++i) {
+        const int priority = i < 20 ? 0 : i % 2;
+        const long before = allocations;
+        held = co_await control.acquire({.priority = priority});
+        made.push_back(allocations - before);
+      }
+    };
+    co_await gather(waits(), releases());
+    CHECK(control.stats().waited == 40);
+    std::vector<long> expected(20, 0);
+    expected[1] = 1;
+    CHECK(std::vector<long>(made.begin() + 20, made.end()) == expected);
+  };
+  simulate(main());
+}
+
+TEST_CASE("try_acquire takes nothing from somebody who waits") {
+  auto main = []() -> task<> {
+    fixed control{limit_of(1)};
+    concurrency_slot held = control.try_acquire();
+    std::string order;
+    auto waits = [&]() -> task<> {
+      const concurrency_slot s = co_await control.acquire();
+      CHECK(s);
+      order += "waited ";
+    };
+    auto gives = [&]() -> task<> {
+      co_await yield();
+      CHECK(!control.try_acquire());
+      held.release();
+      CHECK(!control.try_acquire());
+      order += "released ";
+    };
+    co_await gather(waits(), gives());
+    CHECK(order == "released waited ");  // in its loop's turn
+    CHECK(control.try_acquire());
+    CHECK(control.stats().gave_up == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a coroutine of another loop that would wait is refused") {
+  fixed control{limit_of(1)};
+  asio::io_context one, two;
+  std::string text;
+  bool is_logic_error = false;
+  auto waits = [&]() -> task<> {
+    const concurrency_slot first = co_await control.acquire();
+    const concurrency_slot second = co_await control.acquire();
+  };
+  auto other = [&]() -> task<> {
+    try {
+      const concurrency_slot slot = co_await control.acquire();
+    } catch (const std::logic_error& e) {
+      is_logic_error = true;
+      text = e.what();
+    }
+  };
+  tandem::spawn(one, waits(), asio::detached);
+  one.poll();
+  tandem::spawn(two, other(), asio::detached);
+  two.poll();
+  CHECK(is_logic_error);
+  CHECK(text.starts_with("tandem::adaptive_concurrency: "));
+  CHECK(control.stats().waiting == 1);
 }
 
 TEST_CASE("what classifies is told how the call ended, and decides") {
@@ -307,6 +456,29 @@ TEST_CASE("whatever an algorithm says, the limit stays from min to max") {
       CHECK(control.limit() == (says > 9 ? 9u : says > 2 ? 7u : 2u));
     }
     CHECK(control.log().size() == 4);  // a NaN is as little as -5
+  };
+  simulate(main());
+}
+
+TEST_CASE("an algorithm is asked with the limit as it said it the last time, within min and max") {
+  struct remembers {
+    std::vector<double>* asked;
+    double says[5] = {7.9, 1e300, -5, 3.5, 3.25};
+    std::size_t next = 0;
+    concurrency_decision update(const concurrency_window&, double before) noexcept {
+      asked->push_back(before);
+      return {says[next++ % 5], "it was told so"};
+    }
+  };
+  auto main = []() -> task<> {
+    std::vector<double> asked;
+    adaptive_concurrency<remembers> control{{.initial = 5, .min = 2, .max = 9, .window = 1ms, .samples = 1},
+                                            remembers{&asked}};
+    begin_first_window(control);
+    auto call = [] { return sleep_for(10ms); };
+    for (int i = 0; asked.size() != 6 && i != 100; ++i) co_await control.run(call);
+    CHECK(asked == std::vector<double>{5, 7.9, 9, 2, 3.5, 3.25});
+    CHECK(control.limit() == 7);  // the whole part of 7.9
   };
   simulate(main());
 }
