@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -319,6 +320,67 @@ TEST_CASE("while every call is dropped the limit goes down, and it comes back af
   CHECK(limit == Approx(20 + std::sqrt(20)).margin(1));
 }
 
+TEST_CASE("while all calls are dropped, each window halves the limit") {
+  service s;
+  knee a;
+  after(a, s, 20, 10);
+  s.drops = 1;
+  const concurrency_decision d = a.update(s.at_limit(40), 40);
+  CHECK(d.limit == 20);
+  CHECK(d.reason == std::string("every call was dropped"));
+  CHECK(a.update(s.at_limit(20), 20).limit == 10);
+  CHECK(a.update(s.at_limit(10), 10).limit == 5);
+}
+
+TEST_CASE("knee grows by the square root, and twice as much each time while no line is seen, by a half at most") {
+  service s{.workers = 10'000};
+  knee a;
+  CHECK(a.update(s.at_limit(64), 64).limit == 32);
+  double limit = a.update(s.at_limit(32), 32).limit;
+  CHECK(limit == 64 + 8);
+  limit = 100;
+  for (const double step : {10.0, 2 * std::sqrt(110.0), 4 * std::sqrt(110 + 2 * std::sqrt(110.0))}) {
+    s.now = at(100ms);  // before the next probe
+    const concurrency_window w = s.at_limit(limit);
+    const concurrency_decision d = a.update(w, limit);
+    CHECK(d.reason == std::string("no line was seen"));
+    CHECK(d.limit == Approx(limit + step).margin(5));
+    limit = d.limit;
+  }
+  for (int i = 0; i != 3; ++i) {
+    s.now = at(100ms);
+    const concurrency_decision d = a.update(s.at_limit(limit), limit);
+    CHECK(d.limit <= limit * 1.5);
+    limit = d.limit;
+  }
+}
+
+TEST_CASE("where fewer calls were dropped at half of the limit, it gives way by a tenth when they are dropped again") {
+  knee a;
+  service s{.workers = 80};
+  const double limit = after(a, s, 20, 80);
+  s.drops = 0.2;
+  const double half = a.update(s.at_limit(limit), limit).limit;
+  s.drops = 0.02;
+  REQUIRE(a.update(s.at_limit(half), half).limit == half);
+  s.drops = 0.2;
+  const concurrency_decision d = a.update(s.at_limit(60), 60);
+  CHECK(d.limit == Approx(54));
+  CHECK(d.reason == std::string("calls were dropped again"));
+  s.drops = 0;
+  const concurrency_decision back = a.update(s.at_limit(54), 54);
+  CHECK(back.limit == Approx(55));  // slowly
+}
+
+TEST_CASE("the share of drops is of all calls that ended") {
+  concurrency_window w;
+  w.succeeded = 15;
+  w.dropped = 5;
+  CHECK(w.drop_share() == 0.25);
+  w.succeeded = 0;
+  CHECK(w.drop_share() == 1);
+}
+
 TEST_CASE("knee stands calls that take no time") {
   knee a;
   service s{.time = 0ns};
@@ -353,6 +415,60 @@ TEST_CASE("aimd adds one, and takes a tenth away when a call was dropped or was 
   CHECK_THROWS_WITH(aimd({.decrease = std::nan("")}),
                     "tandem::aimd: decrease is nan; it must be more than 0 and less than 1");
   CHECK_THROWS_WITH(aimd({.slow = 0s}), "tandem::aimd: slow is 0 ns; it must be positive");
+}
+
+TEST_CASE("aimd multiplies by what it was told to, grows without end, and drops at any load bring it down") {
+  aimd a({.decrease = 0.5});
+  service s{.workers = 5};
+  CHECK(after(a, s, 300, 1) == 200);  // far beyond the workers: it does not look for lines
+  s.drops = 0.05;
+  const concurrency_decision d = a.update(s.at_limit(100), 100);
+  CHECK(d.limit == 50);
+  CHECK(d.reason == std::string("calls were dropped"));
+  CHECK(after(a, s, 20, 200) == 1);
+  CHECK_THROWS_AS(aimd({.decrease = 0}), std::invalid_argument);
+  CHECK_THROWS_AS(aimd({.slow = -1ns}), std::invalid_argument);
+  CHECK_THROWS_AS(knee({.probe_interval = -1ns}), std::invalid_argument);
+}
+
+TEST_CASE("the line of vegas is 3 to 6 times the logarithm of the limit") {
+  for (const double limit : {50.0, 500.0, 5000.0}) {
+    const double unit = std::floor(std::log10(limit));
+    INFO(limit);
+    vegas a;
+    service s;
+    const auto with_line = [&](double line) {
+      concurrency_window w = s.asked_for(limit, limit);
+      w.at_limit = 1;
+      w.mean = clock::duration(static_cast<clock::rep>(1e7 / (1 - (line - 0.5) / limit)));  // rounded up, it is `line`
+      return a.update(w, limit);
+    };
+    concurrency_window alone = s.asked_for(limit, limit);
+    alone.at_limit = 1;
+    CHECK(a.update(alone, limit).limit == limit + 6 * unit);
+    CHECK(a.update(alone, limit).service_time == 10ms);
+    CHECK(with_line(unit).limit == limit + 6 * unit);
+    CHECK(with_line(3 * unit).limit == limit);
+    CHECK(with_line(6 * unit).limit == limit);
+    CHECK(with_line(6 * unit + 1).limit == limit - unit);
+    if (unit > 1) CHECK(with_line(3 * unit - 1).limit == limit + unit);
+  }
+}
+
+TEST_CASE("gradient lets a mean time be half as long again as the average") {
+  gradient a;
+  service s;
+  for (int i = 0; i != 50; ++i) a.update(s.asked_for(10, 10), 10);
+  s.time = 14'900us;
+  concurrency_decision d = a.update(s.asked_for(10, 10), 10);
+  CHECK(d.limit == Approx(10 * 0.8 + (10 + 4) * 0.2));
+  CHECK(d.reason == std::string("as fast as on the average"));
+  s.time = 20ms;
+  d = a.update(s.asked_for(10, 10), 10);
+  CHECK(d.limit == Approx(10 * 0.8 + (7.5 + 4) * 0.2).margin(0.1));
+  CHECK(d.reason == std::string("slower than on the average"));
+  CHECK(d.service_time >= 10ms);
+  CHECK(d.service_time < 11ms);
 }
 
 TEST_CASE("vegas keeps a short line, and believes a slower service after a minute") {
