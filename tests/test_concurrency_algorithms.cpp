@@ -455,6 +455,22 @@ TEST_CASE("the line of vegas is 3 to 6 times the logarithm of the limit") {
   }
 }
 
+TEST_CASE("vegas knows the least time of the last 30 to 60 seconds") {
+  vegas a;
+  service s;
+  const auto time_after = [&](clock::duration mean, clock::duration pause) {
+    s.now += pause;
+    concurrency_window w = s.at_limit(10);
+    w.mean = mean;
+    return a.update(w, 10).service_time;
+  };
+  CHECK(time_after(10ms, 0s) == 10ms);      // at 0.1 s
+  CHECK(time_after(20ms, 29s) == 10ms);     // at 29.2 s
+  CHECK(time_after(20ms, 30s) == 10ms);     // at 59.3 s: of the half minute before
+  CHECK(time_after(20ms, 1700ms) == 20ms);  // at 61.1 s it is over
+  CHECK(time_after(30ms, 1h) == 30ms);      // after a pause nothing is left of it
+}
+
 TEST_CASE("gradient lets a mean time be half as long again as the average") {
   gradient a;
   service s;

@@ -326,9 +326,12 @@ inline concurrency_decision aimd::update(const concurrency_window& w, double lim
 
 inline concurrency_decision vegas::update(const concurrency_window& w, double limit) noexcept {
   const double unit = std::max(1.0, std::floor(std::log10(std::max(limit, 1.0))));
-  if (w.end >= turn_ || turn_ - w.end > std::chrono::seconds(30)) {
-    turn_ = detail::saturated_sum(w.end, std::chrono::seconds(30));
-    least_before_ = least_;
+  constexpr clock::duration half_minute = std::chrono::seconds(30);
+  if (w.end >= turn_ || turn_ - w.end > half_minute) {
+    const clock::time_point next = detail::saturated_sum(turn_, half_minute);
+    const bool follows = w.end >= turn_ && w.end < next;  // otherwise what was seen is too old, or of another clock
+    turn_ = follows ? next : detail::saturated_sum(w.end, half_minute);
+    least_before_ = follows ? least_ : clock::duration::zero();
     least_ = {};
   }
   if (w.succeeded != 0 && (least_ == clock::duration::zero() || w.mean < least_)) least_ = w.mean;
