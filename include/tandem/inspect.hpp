@@ -49,10 +49,10 @@ enum class tree_format { text, json };
 /// For coroutines and what they call. As text a line for each coroutine, below the one that awaits it: "buy
 /// (shop.cpp:12) waits for mutex for 1500 ms, held by pay (shop.cpp:30)". As JSON one object:
 /// `{"loop":1,"virtual_time":false, "cut_off":false,"trees":[...]}`, and for each coroutine
-/// `{"function","file","line","name","state","waits_for", "since_ms","held_by","children"}`, of which those are left
-/// out that there is nothing for; `state` is "waits", "runs" or "not started", and the line of one that has not started
-/// is left out too. Frames of tandem's own are passed over. A time is of the loop, as of its turn. Throws
-/// std::logic_error where no loop runs. Linear in the number of frames, of which at most 1,000 are shown.
+/// `{"function","file","line","name","state","waits_for", "since_ms","held_by","children"}`, of which all but the
+/// children are left out if there is nothing for them; `state` is "waits", "runs" or "not started", and the line of one
+/// that has not started is left out too. Frames of tandem's own are passed over. A time is of the loop, as of its turn.
+/// Throws std::logic_error where no loop runs. Linear in the number of frames, of which at most 1,000 are shown.
 std::string format_await_tree(tree_format format = tree_format::text);
 
 /// The await trees of all loops of the process, from any thread.
