@@ -163,6 +163,73 @@ TEST_CASE("coroutines whose start is put off because the stack is deep are shown
 
 namespace shop {
 
+task<> looks_alone(std::string& text) {
+  co_await yield();
+  text = format_await_tree(tree_format::json);
+}
+task<> looks_at_the_end_of_a_line(int behind, std::string& text) {
+  if (behind == 0)
+    co_await looks_alone(text);
+  else
+    co_await looks_at_the_end_of_a_line(behind - 1, text);
+}
+task<> looks_first(std::string& text) {
+  text = format_await_tree(tree_format::json);
+  co_return;
+}
+task<> many_who_look_at_the_end_of_a_line(int behind, std::string& text) {
+  if (behind != 0) {
+    co_await many_who_look_at_the_end_of_a_line(behind - 1, text);
+  } else {
+    co_await gather(looks_first(text), sells(), sells());
+  }
+}
+std::size_t count_of(const json& trees, std::vector<const json*>* with_state = nullptr, std::string_view state = "") {
+  std::size_t n = 0;
+  for (const json& t : trees.items) {
+    ++n;
+    if (with_state && t["state"].text == state) with_state->push_back(&t);
+    if (t.has("children")) n += count_of(t["children"], with_state, state);
+  }
+  return n;
+}
+
+}  // namespace shop
+
+TEST_CASE("JSON says that a tree was cut off, after a thousand coroutines, and whether time is virtual") {
+  std::string text;
+  simulate(shop::looks_at_the_end_of_a_line(3000, text));
+  json all = json_reader::read(text);
+  CHECK(all["cut_off"].text == "true");
+  CHECK(all["virtual_time"].text == "true");
+  CHECK(shop::count_of(all["trees"]) == 1000);
+  tandem::run(shop::looks_at_the_end_of_a_line(10, text));
+  all = json_reader::read(text);
+  CHECK(all["cut_off"].text == "false");
+  CHECK(all["virtual_time"].text == "false");
+  CHECK(shop::count_of(all["trees"]) == 12);
+  CHECK(all["loop"].kind == json::number);
+}
+
+TEST_CASE("of a coroutine that has not started JSON has the state, and no line") {
+  std::size_t seen = 0;
+  for (int depth = 55; depth != 70; ++depth) {
+    std::string text;
+    simulate(shop::many_who_look_at_the_end_of_a_line(depth, text));
+    const json all = json_reader::read(text);
+    std::vector<const json*> unstarted;
+    shop::count_of(all["trees"], &unstarted, "not started");
+    seen += unstarted.size();
+    for (const json* t : unstarted) {
+      CHECK(!t->has("line"));
+      CHECK(!t->has("waits_for"));
+    }
+  }
+  CHECK(seen != 0);
+}
+
+namespace shop {
+
 struct looks_when_it_goes {
   explicit looks_when_it_goes(std::string& t) : text(t) {}
   looks_when_it_goes(const looks_when_it_goes&) = delete;
@@ -191,6 +258,8 @@ TEST_CASE("where no loop runs there is no tree of it: that is said") {
   CHECK(format_all_await_trees() == "no loops\n");
   CHECK(json_reader::read(format_all_await_trees(tree_format::json))["loops"].items.empty());
   CHECK_THROWS_WITH(format_all_await_trees(tree_format::text, -1ms), containing("patience is -1 ms"));
+  CHECK_THROWS_AS(format_await_tree(), std::logic_error);
+  CHECK_THROWS_AS(format_all_await_trees(tree_format::text, -1ms), std::invalid_argument);
 }
 
 namespace shop {
@@ -223,7 +292,12 @@ TEST_CASE("real_the trees of all loops are written from any thread, those that n
 
   const json all = json_reader::read(format_all_await_trees(tree_format::json, 500ms));
   std::size_t answered = 0, silent = 0;
-  for (const json& l : all["loops"].items) l.has("trees") ? ++answered : ++silent;
+  for (const json& l : all["loops"].items) {
+    l.has("trees") ? ++answered : ++silent;
+    CHECK(l.has("loop"));
+    CHECK(l.has("trees") != l.has("answered"));
+    if (l.has("answered")) CHECK(l["answered"].text == "false");
+  }
   CHECK(answered == 2);
   CHECK(silent == 1);
   for (int i = 0; i != 2; ++i) asio::post(strands[i], [&, i] { opened[i].set(); });
@@ -499,4 +573,5 @@ TEST_CASE("real_a loop that is kept is said to be, by whom, to who asks for the 
 
 TEST_CASE("a threshold that is not positive is refused") {
   CHECK_THROWS_WITH(stall_watchdog({.threshold = 0ms}), containing("the threshold is 0 ms; it must be positive"));
+  CHECK_THROWS_AS(stall_watchdog({.threshold = -1ms}), std::invalid_argument);
 }
