@@ -250,6 +250,13 @@ TEST_CASE("so is one that yields, by the number that was asked for") {
   CHECK(seen);
 }
 
+TEST_CASE("a sleep of poll_interval is a poll, a longer one is not") {
+  CHECK(found_in(post::ticks(2000, 20ms)).size() == 1);
+  CHECK(found_in(post::ticks(2000, 20ms + 1ns)).empty());
+  CHECK(found_in(post::ticks(2000, 5ms), {.poll_interval = 5ms}).size() == 1);
+  CHECK(found_in(post::ticks(2000, 6ms), {.poll_interval = 5ms}).empty());
+}
+
 TEST_CASE("ticking slowly, calculating in pieces, checkpoints, and waits at two lines are no polling") {
   const auto all = []() -> task<> {
     co_await post::ticks(1000, 21ms);
@@ -386,7 +393,49 @@ TEST_CASE("a loop may outlive them, and then hears nothing") {
   tandem::run(context, post::forgets_a_letter());
 }
 
+TEST_CASE("loops that were made before or on another thread are not heard, nor tasks that are destroyed there") {
+  asio::io_context before;
+  tandem::run(before, post::at_once());
+  lints watch({}, ignore);
+  std::thread other([] {
+    simulate(post::forgets_a_letter());
+    simulate(post::ticks(2000, 1ms));
+    auto forgotten = post::deliver("to nobody");
+  });
+  other.join();
+  const auto yields = []() -> task<> {
+    for (int i = 0; i != 2000; ++i) co_await yield();
+  };
+  tandem::run(before, yields());
+  for (const lint& l : watch.found()) FAIL_CHECK(l.text);
+  asio::io_context later;
+  tandem::run(later, yields());
+  CHECK(watch.found().size() == 1);
+  std::size_t seen = 0;
+  std::thread([&] { seen = watch.found().size(); }).join();  // from any thread
+  CHECK(seen == 1);
+}
+
+TEST_CASE("what was found is in the order in which it was found first") {
+  const auto all = []() -> task<> {
+    co_await post::office(2s);
+    co_await post::forgets_a_letter();
+    co_await post::ticks(2000, 1ms);
+    co_await post::forgets_a_letter();
+    co_await post::office(2s);
+  };
+  const std::vector<lint> found = found_in(all());
+  REQUIRE(found.size() == 3);
+  CHECK(found[0].kind == lint_kind::long_hold);
+  CHECK(found[1].kind == lint_kind::never_awaited);
+  CHECK(found[2].kind == lint_kind::polling);
+  CHECK(found[1].count == 2);
+}
+
 TEST_CASE("options that are not positive are refused") {
+  CHECK_THROWS_AS(lints({.polls = 0}), std::invalid_argument);
+  CHECK_THROWS_AS(lints({.poll_interval = -1ms}), std::invalid_argument);
+  CHECK_THROWS_AS(lints({.long_hold = 0ms}, ignore), std::invalid_argument);
   CHECK_THROWS_WITH(lints({.polls = 0}), containing("polls is 0; it must be positive"));
   CHECK_THROWS_WITH(lints({.poll_interval = -1ms}), containing("poll_interval in ms is -1"));
   CHECK_THROWS_WITH(lints({.long_hold = 0ms}), containing("long_hold in ms is 0"));
