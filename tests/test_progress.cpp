@@ -165,6 +165,47 @@ TEST_CASE("children that end at once have ended before the next one starts") {
   simulate(main());
 }
 
+TEST_CASE("when a child is told to have ended, its frame is gone, and it has started before") {
+  struct looks final : tandem::progress_observer {
+    std::vector<int> alive;  // at each start, and at each end
+    void on_begin(std::optional<std::size_t>) noexcept override { note(); }
+    void on_start(std::size_t) noexcept override { note(); }
+    void on_end(std::size_t, progress_ending) noexcept override { note(); }
+    void on_finish() noexcept override { note(); }
+    void note() { alive.push_back(kit::counted::live()); }
+  };
+  auto child = [](int i) -> task<int> {
+    const kit::counted object;
+    if (i == 3) throw std::runtime_error("at once");
+    co_await sleep_for(std::chrono::seconds(i));
+    co_return i;
+  };
+  auto main = [&]() -> task<> {
+    looks o;
+    const std::vector<int> two{1, 2};
+    const std::vector<int> expected{0, 0, 1, 1, 0, 0};  // begin, start, start, end, end, finish
+    (void)co_await gather(observed_by(o), child(1), child(2));
+    CHECK(o.alive == expected);
+    o.alive.clear();
+    auto tasks = vector_of(child(1), child(2));
+    (void)co_await gather(observed_by(o), std::move(tasks));
+    CHECK(o.alive == expected);
+    o.alive.clear();
+    (void)co_await transform(observed_by(o), two, child);
+    CHECK(o.alive == expected);
+    o.alive.clear();
+    const std::string text = co_await thrown_by(gather(observed_by(o), child(1), child(3)));
+    CHECK(text == "at once");
+    CHECK(o.alive == std::vector<int>{0, 0, 1, 1, 0, 0});  // it failed, and then the other was stopped
+    o.alive.clear();
+    const auto in_time = co_await tandem::try_timeout(500ms, gather(observed_by(o), child(1), child(2)));
+    CHECK(!in_time);
+    REQUIRE(o.alive.size() == 6);
+    CHECK(o.alive.back() == 0);
+  };
+  simulate(main());
+}
+
 TEST_CASE("nothing to do begins and finishes") {
   auto main = []() -> task<> {
     scribe s;
