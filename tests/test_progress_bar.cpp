@@ -8,6 +8,7 @@
 
 #include "kit/kit.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <ostream>
 #include <ranges>
@@ -15,6 +16,7 @@
 #include <stdexcept>
 #include <streambuf>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -120,6 +122,43 @@ TEST_CASE("a bar is not drawn again before the interval is over, but at the end 
   CHECK(line(text, 3).find(" 8/9 ") != std::string::npos);
   CHECK(line(text, 4).find(" 9/9 ") != std::string::npos);
   CHECK(line(text, 5).empty());
+}
+
+TEST_CASE("the interval is as it was given; with none each child that ends is drawn") {
+  for (const auto& [interval, expected] :
+       {std::pair(tandem::clock::duration(0), 10u), std::pair(tandem::clock::duration(1s), 4u)}) {
+    std::ostringstream out;
+    auto main = [&, every = interval]() -> task<> {
+      auto options = in_place(out);
+      options.interval = every;
+      progress_bar bar("", options);
+      auto f = [](int) -> task<> { co_await sleep_for(300ms); };
+      co_await for_each(observed_by(bar), std::views::iota(0, 9), f, {.limit = 1});
+    };
+    simulate(main());
+    const std::string text = drawings(out);
+    CHECK(static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) == expected + 1);
+    CHECK(line(text, 2).find(expected == 10 ? " 1/9 " : " 4/9 ") != std::string::npos);
+  }
+}
+
+TEST_CASE("of several things at once a bar shows the sum, and what begins after them has a bar of its own") {
+  std::ostringstream out;
+  auto main = [&]() -> task<> {
+    progress_bar bar("", in_place(out));
+    co_await gather(for_each(observed_by(bar), std::views::iota(0, 2), sleeps),
+                    for_each(observed_by(bar), std::views::iota(2, 4), sleeps));
+    co_await for_each(observed_by(bar), std::views::iota(0, 1), sleeps);
+  };
+  simulate(main());
+  const std::string text = drawings(out);
+  CHECK(line(text, 2).find("| 1/4 [00:01<") != std::string::npos);
+  CHECK(line(text, 4).find("| 3/4 [00:03<") != std::string::npos);
+  CHECK(line(text, 5).find("100% ") == 0);
+  CHECK(line(text, 5).find("| 4/4 [00:04, 1.0/s]") != std::string::npos);
+  const std::string next = text.substr(text.find("4/4"));
+  CHECK(next.find("| 0/1 [00:00<?, ?/s]") != std::string::npos);
+  CHECK(next.find("| 1/1 [00:01, 1.0/s]") != std::string::npos);
 }
 
 TEST_CASE("failures are in the text, and what was stopped in the last line") {
@@ -256,6 +295,21 @@ TEST_CASE("what is over at once gets one line") {
   CHECK(out.str() == "quick 100% 1000/1000 [00:00, ?/s]\nquick 100% 0/0 [00:00, ?/s]\n");
 }
 
+TEST_CASE("in lines print writes its line, and there is nothing to draw again") {
+  std::ostringstream out;
+  auto main = [&]() -> task<> {
+    progress_bar bar("", {.out = &out});
+    auto talks = [&](int) -> task<> {
+      co_await sleep_for(2s);
+      bar.print("hello");
+      bar.redraw();
+    };
+    co_await for_each(observed_by(bar), std::views::iota(0, 1), talks);
+  };
+  simulate(main());
+  CHECK(out.str() == "hello\n100% 1/1 [00:02, 30.0/min]\n");
+}
+
 TEST_CASE("a bar that is not shown counts all the same, and prints") {
   std::ostringstream out;
   auto main = [&]() -> task<> {
@@ -386,6 +440,8 @@ TEST_CASE("options that make no sense are refused") {
   CHECK_THROWS_WITH(progress_bar("", {.out = nullptr}), "tandem::progress_bar: out is null; it must be a stream");
   CHECK_THROWS_WITH(progress_bar("", {.interval = -1ms}),
                     "tandem::progress_bar: interval is -1000000 ns; it must not be negative");
+  CHECK_THROWS_AS(progress_bar("", {.out = nullptr}), std::invalid_argument);
+  CHECK_THROWS_AS(progress_bar("", {.interval = -1ms}), std::invalid_argument);
 }
 
 // ---- the terminal
