@@ -143,6 +143,40 @@ TEST_CASE("anything that can be awaited can be measured") {
   simulate(main());
 }
 
+#if defined(TANDEM_PLAIN_FRAMES)
+TEST_CASE("measuring costs one frame for what is no task, and none for a task") {
+  auto main = []() -> task<> {
+    call_metrics m;
+    auto sleeps = []() -> task<> { co_await sleep_for(2s); };
+    auto measures_a_sleep = []() -> task<> { (void)co_await measure(sleep_for(2s)); };
+    auto counts_a_sleep = [&]() -> task<> { co_await measure(m, sleep_for(2s)); };
+    auto sleeps_in_a_task = []() -> task<> { co_await takes(2s); };
+    auto measures_a_task = []() -> task<> { (void)co_await measure(takes(2s)); };
+    auto counts_a_task = [&]() -> task<> { co_await measure(m, takes(2s)); };
+    const auto frames_during = [](auto& some) -> task<long> {
+      long frames = 0;
+      auto looks = [&]() -> task<> {
+        co_await sleep_for(1s);
+        frames = kit::live_frames();
+      };
+      co_await gather(some(), looks());
+      co_return frames;
+    };
+    const long plain = co_await frames_during(sleeps);
+    long frames = co_await frames_during(measures_a_sleep);
+    CHECK(frames - plain == 1);
+    frames = co_await frames_during(counts_a_sleep);
+    CHECK(frames - plain == 1);
+    const long with_task = co_await frames_during(sleeps_in_a_task);
+    frames = co_await frames_during(measures_a_task);
+    CHECK(frames == with_task);
+    frames = co_await frames_during(counts_a_task);
+    CHECK(frames == with_task);
+  };
+  simulate(main());
+}
+#endif
+
 TEST_CASE("time counts from the co_await, not from when the measurement was made") {
   auto main = []() -> task<> {
     call_metrics m;
@@ -509,6 +543,22 @@ TEST_CASE("a coroutine of another loop is refused, and not counted") {
   CHECK(text.starts_with("tandem::call_metrics: "));
   CHECK(text.ends_with("make one for each loop"));
   CHECK(m.in_flight() == 1);
+
+  bool is_refused = false;
+  auto begins = [&]() -> task<> {
+    try {
+      const auto by_hand = m.start();
+    } catch (const std::logic_error&) {
+      is_refused = true;
+    }
+    co_return;
+  };
+  tandem::spawn(two, begins(), asio::detached);
+  two.restart();
+  two.poll();
+  CHECK(is_refused);
+  CHECK(m.in_flight() == 1);
+  CHECK(m.stats().total.cancelled == 0);
 }
 
 // ---- by hand --------------------------------------------------------------------------------------------------------
