@@ -13,10 +13,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
+#include <ios>
 #include <iostream>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
+#include <streambuf>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -233,8 +235,46 @@ TEST_CASE("the width of a chart may be given; finish draws once; recording goes 
   CHECK(count(wide.str(), "Recording ended early") == 1);
 }
 
+TEST_CASE("a chart has at least 40 columns, whatever is asked for") {
+  std::ostringstream out;
+  std::string chart;
+  {
+    live_timeline t({.width = 1}, out);
+    simulate(shop::ask_all());
+    chart = t.recorded().gantt(40);
+  }
+  CHECK(out.str() == '\n' + chart);
+}
+
+TEST_CASE("finish throws what the stream throws, once; a destructor keeps it to itself") {
+  struct full final : std::streambuf {
+    int calls = 0;
+    std::streamsize xsputn(const char*, std::streamsize) override { return ++calls, 0; }
+    int_type overflow(int_type) override { return ++calls, traits_type::eof(); }
+  };
+  full disk;
+  std::ostream out(&disk);
+  out.exceptions(std::ios::badbit | std::ios::failbit);
+  {
+    live_timeline t({}, out);
+    simulate(shop::ask_all());
+    CHECK_THROWS_AS(t.finish(), std::ios_base::failure);
+    CHECK(disk.calls == 1);
+    CHECK_NOTHROW(t.finish());
+    CHECK(count(t.recorded().gantt(), "shop::price") == 1);
+  }
+  CHECK(disk.calls == 1);
+  out.clear();
+  {
+    const live_timeline t({}, out);
+    simulate(shop::ask_all());
+  }
+  CHECK(disk.calls == 2);
+}
+
 TEST_CASE("an interval below 1 ms is refused by name") {
   std::ostringstream out;
+  CHECK_THROWS_AS(live_timeline({.interval = -1ms}, out), std::invalid_argument);
   CHECK_THROWS_WITH(live_timeline({.interval = 0ms}, out),
                     "tandem::live_timeline: the interval is 0 ms; it must be at least 1 ms");
   CHECK(out.str() == "");
