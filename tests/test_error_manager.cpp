@@ -9,6 +9,7 @@
 #include TANDEM_ASIO_HEADER(detached.hpp)
 #include TANDEM_ASIO_HEADER(io_context.hpp)
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -189,6 +190,55 @@ TEST_CASE("a retry keeps to its total, its budget, and to what may be done twice
   simulate(main());
 }
 
+TEST_CASE("the total of a retry stops no attempt, and what is given for a kind later replaces it") {
+  auto main = []() -> task<> {
+    error_manager errors;
+    auto o = thrice;
+    o.total_timeout = 600ms;
+    errors.retry(error_kind::network, o);
+    int calls = 0;
+    auto slowly = [&]() -> task<int> {
+      co_await sleep_for(400ms);
+      if (++calls == 1) throw reset();
+      co_await sleep_for(1h);
+      if (calls == 2) throw reset();
+      co_return calls;
+    };
+    const std::string text = co_await thrown_by(errors.guard(slowly));
+    CHECK(text == reset().what());
+    CHECK(calls == 2);
+    CHECK(clock::now() == at(400ms + 100ms + 400ms + 1h));
+    const int three = co_await errors.guard(slowly);
+    CHECK(three == 3);
+
+    auto once = thrice;
+    once.attempts = 1;
+    errors.retry(error_kind::network, once);
+    flaky down(reset(), 9);
+    co_await thrown_by(errors.guard(std::ref(down)));
+    CHECK(down.calls == 1);
+  };
+  simulate(main());
+}
+
+#if defined(TANDEM_PLAIN_FRAMES)
+TEST_CASE("a guarded call that succeeds costs two frames") {
+  auto main = []() -> task<> {
+    error_manager errors;
+    long frames = 0;
+    auto counts = [&]() -> task<> {
+      frames = kit::live_frames();
+      co_return;
+    };
+    co_await counts();
+    const long alone = frames;
+    co_await errors.guard(counts);
+    CHECK(frames - alone == 2);
+  };
+  simulate(main());
+}
+#endif
+
 TEST_CASE("a stop and a cancelled are no failures") {
   auto main = []() -> task<> {
     error_manager errors;
@@ -261,6 +311,76 @@ TEST_CASE("all handlers of the kind are told once, after the last attempt; kinds
   simulate(main());
 }
 
+TEST_CASE("a handler and a fallback know when the call began, and when its last attempt ended") {
+  auto main = []() -> task<> {
+    error_manager errors;
+    errors.retry(error_kind::network, thrice);
+    int told = 0;
+    const auto look = [&](const error_info& e) {
+      ++told;
+      CHECK(e.kind == error_kind::network);
+      CHECK(e.operation == "slow");
+      CHECK(e.message == reset().what());
+      CHECK(tandem::kind_of(e.error) == error_kind::network);
+      CHECK(e.attempts == 3);
+      CHECK(e.began == at(5s));
+      CHECK(e.when == at(5s + 3s + 300ms));
+    };
+    errors.on(error_kind::network, [&](error_info e) -> task<> {
+      look(e);
+      co_return;
+    });
+    errors.fallback<void>(error_kind::network, look);
+    auto fails = []() -> task<> {
+      co_await sleep_for(1s);
+      throw reset();
+    };
+    co_await sleep_for(5s);
+    co_await errors.guard(fails, "slow");
+    co_await errors.drain();
+    CHECK(told == 2);
+  };
+  simulate(main());
+}
+
+TEST_CASE("no more handlers run at a time than may; the others wait for their turn") {
+  auto main = []() -> task<> {
+    error_manager errors({.handlers_at_a_time = 2});
+    int running = 0, most = 0, ended = 0;
+    errors.on_other([&](error_info) -> task<> {
+      most = std::max(most, ++running);
+      co_await sleep_for(1s);
+      --running;
+      ++ended;
+    });
+    for (int i = 0; i != 5; ++i) {
+      flaky f(insufficient_funds(), 1);
+      co_await thrown_by(errors.guard(std::ref(f)));
+    }
+    co_await errors.drain();
+    CHECK(most == 2);
+    CHECK(ended == 5);
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("the tree of a call ends after the handlers that were told of it, without a drain") {
+  error_manager errors;
+  clock::time_point ended{};
+  errors.on_other([&](error_info) -> task<> {
+    co_await sleep_for(10s);
+    ended = clock::now();
+  });
+  auto main = [&]() -> task<> {
+    flaky f(insufficient_funds(), 1);
+    co_await thrown_by(errors.guard(std::ref(f)));
+    CHECK(clock::now() == at(0s));
+  };
+  simulate(main());
+  CHECK(ended == at(10s));
+}
+
 TEST_CASE("nobody waits for a handler, and the tree ends after it") {
   bool has_ended = false;
   auto main = [&]() -> task<> {
@@ -321,6 +441,57 @@ TEST_CASE("a handler is not told the same again so soon, nor more often than it 
     const auto s = errors.stats(error_kind::unknown);
     CHECK(s.told == 5 + 2);
     CHECK(s.told + s.suppressed == 2 * 21);
+  };
+  simulate(main());
+}
+
+TEST_CASE("the same message of another kind is told, and one that is not among the last thousand") {
+  auto main = []() -> task<> {
+    error_manager errors;
+    std::vector<std::string> told;
+    errors.on_other(
+        [&](error_info e) -> task<> {
+          told.push_back(std::string(e.kind.name()) + ' ' + e.message);
+          co_return;
+        },
+        {.deduplicate = 1h});
+    const auto fail = [&](auto error) -> task<> {
+      flaky f(error, 1);
+      co_await thrown_by(errors.guard(std::ref(f)));
+      co_await errors.drain();
+    };
+    co_await fail(std::runtime_error("no"));
+    co_await fail(std::invalid_argument("no"));
+    co_await fail(std::runtime_error("no"));
+    CHECK(told == std::vector<std::string>{"unknown no", "validation no"});
+    for (int i = 0; i != 1'001; ++i) co_await fail(std::runtime_error(std::to_string(i)));
+    CHECK(told.size() == 2 + 1'001);
+    co_await fail(std::runtime_error("0"));
+    CHECK(told.back() == "unknown 0");
+    CHECK(told.size() == 2 + 1'002);
+    co_await fail(std::runtime_error("2"));  // 1 had to go for 0; this is the first of the last thousand
+    CHECK(told.size() == 2 + 1'002);
+  };
+  simulate(main());
+}
+
+TEST_CASE("statistics are of each kind that was seen, in the order in which they were") {
+  auto main = []() -> task<> {
+    error_manager errors;
+    for (int i = 0; i != 2; ++i) {
+      flaky late(tandem::timed_out(), 1);
+      flaky broke(insufficient_funds(), 1);
+      flaky down(reset(), 1);
+      co_await thrown_by(errors.guard(std::ref(late)));
+      co_await thrown_by(errors.guard(std::ref(broke)));
+      co_await thrown_by(errors.guard(std::ref(down)));
+    }
+    const auto all = errors.stats();
+    REQUIRE(all.size() == 3);
+    CHECK(all[0].kind == error_kind::timeout);
+    CHECK(all[1].kind == error_kind::unknown);
+    CHECK(all[2].kind == error_kind::network);
+    for (const auto& s : all) CHECK(s.seen == 2);
   };
   simulate(main());
 }
@@ -530,6 +701,28 @@ TEST_CASE("a manager that goes stops its handlers, and calls under way come to t
   CHECK(!has_ended);
 }
 
+TEST_CASE("a manager that goes drops the handlers that have not begun") {
+  int begun = 0, ended = 0;
+  auto main = [&]() -> task<> {
+    auto errors = std::make_unique<error_manager>(tandem::error_manager_options{.handlers_at_a_time = 1});
+    errors->on_other([&](error_info) -> task<> {
+      ++begun;
+      co_await sleep_for(1s);
+      ++ended;
+    });
+    for (int i = 0; i != 3; ++i) {
+      flaky f(insufficient_funds(), 1);
+      co_await thrown_by(errors->guard(std::ref(f)));
+    }
+    co_await sleep_for(1500ms);
+    errors.reset();
+    co_await sleep_for(1h);
+  };
+  simulate(main());
+  CHECK(begun == 2);
+  CHECK(ended == 1);
+}
+
 namespace {
 struct office {
   error_manager errors{{.handlers_at_a_time = 1, .max_pending = 2}};
@@ -590,4 +783,12 @@ TEST_CASE("settings that make no sense are refused") {
                     "tandem::rate_limiter: sliding_window: the window is 0 ns; it must be positive");
   CHECK_THROWS_WITH(error_manager({.handlers_at_a_time = 0}),
                     "tandem::error_manager: handlers_at_a_time is 0; it must be at least 1");
+
+  CHECK_THROWS_AS(errors.retry(error_kind::network, {.attempts = 0}), std::invalid_argument);
+  CHECK_THROWS_AS(errors.retry(error_kind::cancelled, {}), std::invalid_argument);
+  CHECK_THROWS_AS(errors.retry(error_kind::network, {.attempt_timeout = 1s}), std::invalid_argument);
+  CHECK_THROWS_AS(errors.on_other(nullptr), std::invalid_argument);
+  CHECK_THROWS_AS(errors.on_other(handler, {.deduplicate = -1ns}), std::invalid_argument);
+  CHECK_THROWS_AS(errors.on(error_kind::network, handler, {.limit = 1, .per = 0s}), std::invalid_argument);
+  CHECK_THROWS_AS(error_manager({.handlers_at_a_time = 0}), std::invalid_argument);
 }
