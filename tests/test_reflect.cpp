@@ -311,6 +311,32 @@ TEST_CASE("text is quoted, and what cannot be seen is escaped") {
   CHECK(describe(buffer) == "\"abc\"");
 }
 
+namespace {
+
+class label {
+ public:
+  explicit label(std::string text) : text_(std::move(text)) {}
+  operator std::string_view() const { return text_; }
+
+ private:
+  std::string text_;
+};
+struct open_label {
+  const char* text;
+  operator std::string_view() const { return text; }
+};
+
+}  // namespace
+
+TEST_CASE("what converts to a string_view is text, be it a class or a plain struct") {
+  struct parcel {
+    label from;
+    open_label to;
+  };
+  CHECK(describe(parcel{label("the \"shop\""), {"Ann"}}) == "{from = \"the \\\"shop\\\"\", to = \"Ann\"}");
+  CHECK(describe(std::vector<open_label>{{"a"}, {"b"}}) == "[\"a\", \"b\"]");
+}
+
 TEST_CASE("an enumerator is what its own function says, or else its number") {
   CHECK(describe(shop::colour::green) == "1");
   CHECK(describe(shop::fancy) == "66");
