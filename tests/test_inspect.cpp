@@ -268,6 +268,29 @@ task<> waits_for(event& e) { co_await e.wait(); }
 
 }  // namespace shop
 
+TEST_CASE("of all loops the one that runs on this thread answers at once, and others that only it runs cannot") {
+  asio::io_context mine;
+  tandem::spawn(mine, shop::sells(), asio::detached);
+  std::string text, as_json;
+  const auto looks = [&]() -> task<> {
+    co_await yield();
+    text = format_all_await_trees(tree_format::text, 0ms);
+    as_json = format_all_await_trees(tree_format::json, 0ms);
+  };
+  const auto waits_for_it = [&]() -> task<> { co_await gather(looks(), shop::sells()); };
+  simulate(waits_for_it());
+  INFO(text);
+  CHECK(contains(text, "shop::sells (test_inspect.cpp:"));
+  CHECK(contains(text, "waits for yield"));
+  CHECK(contains(text, "did not answer within 0 ms"));
+  const json all = json_reader::read(as_json);
+  REQUIRE(all["loops"].items.size() == 2);
+  std::size_t answered = 0;
+  for (const json& l : all["loops"].items) answered += l.has("trees");
+  CHECK(answered == 1);
+  mine.poll();
+}
+
 TEST_CASE("real_the trees of all loops are written from any thread, those that nobody runs are said not to answer") {
   asio::thread_pool pool(2);
   asio::io_context nobody;
