@@ -216,6 +216,23 @@ TEST_CASE("requests are counted by how they ended, and one that was let through 
   simulate(main());
 }
 
+TEST_CASE("who did not wait has not given up, though he never ran") {
+  auto main = []() -> task<> {
+    rate_limiter limit{token_bucket{.rate = 1, .burst = 3}};
+    const auto fails = []() -> task<> {
+      co_await sleep_for(1s);
+      throw std::runtime_error("clean-up");
+    };
+    auto other = [&]() -> task<> { co_await tandem::finally(sleep_for(1h), fails); };
+    co_await thrown_by(tandem::race(other(), limit.acquire()));
+    CHECK(limit.stats().waited == 0);
+    CHECK(limit.stats().gave_up == 0);
+    CHECK(limit.stats().allowed == 0);
+    CHECK(limit.remaining() == 3);
+  };
+  simulate(main());
+}
+
 TEST_CASE("an acquire that is allowed now does not suspend") {
   auto main = []() -> task<> {
     rate_limiter limit{token_bucket{.rate = 1, .burst = 3}};

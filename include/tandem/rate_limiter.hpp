@@ -501,6 +501,7 @@ class rate_waiter final : public on_one_loop::waiter, rate_request {
     take_ = core_->limits_.takes();
   }
   enum : unsigned char { undecided, taken, over } wait_ = undecided;
+  bool has_waited_ = false;
   clock::time_point when_{};  // it was taken
   std::uint64_t take_ = 0;
   std::exception_ptr failure_;
@@ -514,6 +515,7 @@ inline void rate_core::waits(rate_waiter& w, frame& f) {
   if (line_.empty()) f.scope->loop->reserve_timer();
   if (!w.wait_in(line_, mutex_, f)) return;
   ++stats_.waited;
+  w.has_waited_ = true;
   if (line_.size() == 1) turn_.set(*f.scope->loop, limits_.ready_at(w.count_));
 }
 
@@ -521,7 +523,7 @@ inline void rate_core::gives_up(rate_waiter& w) noexcept {
   const loop* l = loop::current();
   limits_.give_back(w.count_, w.when_, w.take_, l ? l->now() : w.when_);
   --stats_.allowed;
-  ++stats_.gave_up;
+  stats_.gave_up += w.has_waited_;
   if (!is_closed_) serve();
 }
 
