@@ -460,6 +460,30 @@ TEST_CASE("whatever an algorithm says, the limit stays from min to max") {
   simulate(main());
 }
 
+TEST_CASE("the mean is that of the last window, and nothing is known before there was one") {
+  auto main = []() -> task<> {
+    fixed control{{.initial = 2, .window = 1ms, .samples = 1}};
+    CHECK(control.stats().mean == 0s);
+    CHECK(control.stats().service_time == 0s);
+    CHECK(control.stats().limit == 2);
+    begin_first_window(control);
+    const auto calls = [&](clock::duration takes) -> task<> {
+      auto call = [&] { return sleep_for(takes); };
+      for (int i = 0; i != 9; ++i) co_await control.run(call);
+    };
+    co_await calls(10ms);
+    CHECK(control.stats().mean == 10ms);
+    CHECK(control.stats().service_time == 7ms);
+    co_await calls(30ms);
+    CHECK(control.stats().mean == 30ms);
+    concurrency_slot nothing;
+    CHECK(!nothing);
+    nothing.release(concurrency_outcome::drop);
+    CHECK(control.stats().dropped == 0);
+  };
+  simulate(main());
+}
+
 TEST_CASE("an algorithm is asked with the limit as it said it the last time, within min and max") {
   struct remembers {
     std::vector<double>* asked;
@@ -788,6 +812,32 @@ TEST_CASE("who leaves the line gives his place away") {
     CHECK(control.stats().waiting == 0);
   };
   simulate(main());  // with no alarm left that would keep it going
+}
+
+TEST_CASE("who did not wait has not given up, though he never ran; who waited has") {
+  auto main = []() -> task<> {
+    fixed control{limit_of(1)};
+    const auto fails = []() -> task<> {
+      co_await sleep_for(1s);
+      throw std::runtime_error("clean-up");
+    };
+    auto other = [&]() -> task<> { co_await tandem::finally(sleep_for(1h), fails); };
+    co_await thrown_by(tandem::race(other(), control.acquire()));
+    CHECK(control.stats().waited == 0);
+    CHECK(control.stats().gave_up == 0);
+    CHECK(control.in_flight() == 0);
+    concurrency_slot held = control.try_acquire();
+    auto wastes = [&]() -> task<> { co_await thrown_by(tandem::race(other(), control.acquire())); };
+    auto gives = [&]() -> task<> {
+      co_await yield();
+      held.release();
+    };
+    co_await gather(wastes(), gives());
+    CHECK(control.stats().waited == 1);
+    CHECK(control.stats().gave_up == 1);
+    CHECK(control.in_flight() == 0);
+  };
+  simulate(main());
 }
 
 TEST_CASE("who is let through and never runs gives the slot to the next") {

@@ -331,9 +331,9 @@ class concurrency_core : public std::enable_shared_from_this<concurrency_core> {
     if (meter_.ended(now, now - begin, how)) decide(now);
     serve();
   }
-  void withdrawn() noexcept {
+  void withdrawn(bool has_waited) noexcept {
     meter_.withdrawn(clock::now());
-    ++stats_.gave_up;
+    stats_.gave_up += has_waited;
     serve();
   }
 
@@ -456,7 +456,7 @@ class concurrency_waiter final : public on_one_loop::waiter, concurrency_request
   concurrency_waiter(concurrency_waiter&& o) noexcept
       : concurrency_request(std::move(static_cast<concurrency_request&>(o))) {}
   ~concurrency_waiter() {
-    if (wait_ == taken) core_->withdrawn();
+    if (wait_ == taken) core_->withdrawn(line_ != nullptr);
   }
   const char* what() const noexcept override { return "adaptive_concurrency"; }
   bool await_ready() {
