@@ -528,6 +528,13 @@ TEST_CASE("of several at once a counter knows the total if each knew its own") {
     CHECK(c.counts().not_started() == std::nullopt);
     co_await for_each(observed_by(c), numbers(2), at_once);
     CHECK(c.counts() == progress_counts{.total = 2, .started = 2, .succeeded = 2});
+    std::list<int> jobs{1};
+    auto grows = [&](int i) -> task<> {
+      if (i == 1) jobs.push_back(2);
+      co_return;
+    };
+    co_await gather(gather(observed_by(c), after(1s, 1)), for_each(observed_by(c), jobs, grows));
+    CHECK(c.counts() == progress_counts{.total = std::nullopt, .started = 3, .succeeded = 3});
   };
   simulate(main());
 }

@@ -78,7 +78,7 @@ struct progress_counts {
 };
 
 /// An observer that counts. What it observes after something has finished, it counts from zero again; of several things
-/// at once it counts the sum, and knows a total if all of them knew theirs when they began.
+/// at once it counts the sum, and knows a total if all of them knew theirs when they began and none has changed it.
 class progress_counter : public progress_observer {
  public:
   const progress_counts& counts() const noexcept { return counts_; }
