@@ -84,6 +84,13 @@ for picture in book/en/*.svg; do
   grep -q "]($(basename "$picture"))" "$chapter" || complain "$picture: is not shown in $chapter"
 done
 
+# The tests that docs/design/parity.md names, as "file: name", at the end of a row.
+while IFS= read -r named; do
+  test=tests/test_${named%%: *}.cpp
+  [[ -f $test ]] || continue  # a reason, not a test
+  grep -qF "TEST_CASE(\"${named#*: }\"" <(sed -z 's/(\n */(/g; s/"\n *"//g' "$test") || complain "docs/design/parity.md: no test \"$named\""
+done < <(sed -n 's/^| .* | \(.*\) |$/\1/p' docs/design/parity.md | sed 's/; \([a-z_]*: \)/\n\1/g')
+
 # Needs Python, as the tables of the benchmarks do.
 if command -v python3 >/dev/null; then
   while IFS= read -r line; do complain "$line"; done < <(tests/package/version 2>&1)

@@ -560,7 +560,8 @@ task<> use_items(S& items, F& f, std::size_t limit, Observer& observer) {
       ++pulled;
       auto t = as_task(std::invoke(f, *std::move(one)));
       co_await std::move(t);
-      co_await this_task::checkpoint();  // neither need have waited
+      const bool is_stopped = co_await this_task::cancel_requested;
+      if (is_stopped) co_await this_task::checkpoint();  // neither need have waited
     }
     co_return observer.total(pulled);
   }

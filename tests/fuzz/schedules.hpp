@@ -150,10 +150,12 @@ class agenda {
       job& j = agenda_.jobs_[number_];
       if (--j.checkpoints == 0 && j.in_line) agenda_.has_its_slot(j);
       agenda_.some_left_ |= is_stopped;
+      agenda_.went_on_ += !is_stopped && since_ != now();
       agenda_.look(is_stopped);
     }
     agenda& agenda_;
     unsigned number_;
+    long since_ = now();
     bool waits_;
   };
 
@@ -314,7 +316,10 @@ class agenda {
     check(started == begun_, "a job starts once");
     for (unsigned i = 0; i != jobs_.size(); ++i)
       if (const job& j = jobs_[i]; j.h && !j.h.done()) check_priority(i, j.h.priority());
-    check(!has_room_ || looked_at_ == now(), "no slot is free while a job is in line");
+    // Who was in line may have gone without anybody's looking, since its time was up.
+    const bool all_gave_up = s.queued == 0 && begun_ + went_on_ == had_gone_on_;
+    check(!has_room_ || looked_at_ == now() || all_gave_up, "no slot is free while a job is in line");
+    had_gone_on_ = begun_ + went_on_;
     has_room_ = s.running < s.slots && s.queued != 0 && !scheduler->is_paused();
     looked_at_ = now();
   }
@@ -438,7 +443,7 @@ class agenda {
   const bool& closing_;
   bool is_exact_;
   bool some_left_ = false;  // their checkpoints, without a slot
-  std::size_t alive_ = 0, begun_ = 0, most_slots_ = 0;
+  std::size_t alive_ = 0, begun_ = 0, went_on_ = 0, had_gone_on_ = 0, most_slots_ = 0;
   long ageing_ = 0;  // seconds
   std::uint64_t least_gave_way_ = 0, most_gave_way_ = 0;
   bool has_room_ = false;
