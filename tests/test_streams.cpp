@@ -295,6 +295,26 @@ TEST_CASE("operators refuse a limit or a size of zero, and a negative time") {
   CHECK_THROWS_AS((void)streams::timeout(-1s), std::invalid_argument);
 }
 
+TEST_CASE("buffer asks for exactly so many items ahead of who takes them, from the first next() on") {
+  auto main = []() -> task<> {
+    for (const int size : {1, 2, 4}) {
+      ledger l;
+      auto g = numbers(l, 100) | streams::buffer(static_cast<std::size_t>(size));
+      for (int taken = 1; taken != 4; ++taken) {
+        const auto one = co_await g.next();
+        CHECK(one == taken - 1);
+        co_await sleep_for(1s);
+        CHECK(l.given == taken + size);
+      }
+      co_await g.close();
+      ledger few;
+      const auto all = co_await all_of(numbers(few, 5) | streams::buffer(static_cast<std::size_t>(size)));
+      CHECK(all == std::vector{0, 1, 2, 3, 4});
+    }
+  };
+  simulate(main());
+}
+
 TEST_CASE("a stream that works ahead and is dropped is stopped and joined by its tree") {
   ledger l;
   auto main = [&]() -> task<> {

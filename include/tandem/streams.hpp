@@ -570,7 +570,7 @@ auto chunk(std::size_t size, std::chrono::duration<Rep, Period> longest) {
 inline auto buffer(std::size_t size) {
   if (size == 0) detail::throw_zero("buffer: the size");
   return detail::stream_operator([size]<class S>(S source) {
-    return detail::items_of<S>(detail::make_ahead(detail::only(std::move(source)), size));
+    return detail::items_of<S>(detail::make_ahead(detail::only(std::move(source)), size - 1));
   });
 }
 
