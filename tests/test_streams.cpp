@@ -315,6 +315,25 @@ TEST_CASE("buffer asks for exactly so many items ahead of who takes them, from t
   simulate(main());
 }
 
+TEST_CASE("chunk with a time gives at once what has waited for so long while nobody asked") {
+  auto main = []() -> task<> {
+    ledger l;
+    auto g = numbers(l, 100, 1s) | streams::chunk(50, 2500ms);
+    co_await g.next();
+    CHECK(clock::now() == at(3500ms));
+    co_await sleep_for(1s);  // the first has waited for 500 ms
+    const auto second = co_await g.next();
+    CHECK(second == std::vector{3, 4, 5});
+    CHECK(clock::now() == at(6500ms));
+    co_await sleep_for(10s);
+    const auto third = co_await g.next();
+    CHECK(third == std::vector{6, 7, 8, 9, 10, 11, 12, 13, 14, 15});
+    CHECK(clock::now() == at(16500ms));
+    co_await g.close();
+  };
+  simulate(main());
+}
+
 TEST_CASE("a stream that works ahead and is dropped is stopped and joined by its tree") {
   ledger l;
   auto main = [&]() -> task<> {

@@ -107,7 +107,7 @@ class stream_operator {
   explicit stream_operator(Make make) : make_(std::move(make)) {}
 
   template <class Source>
-    requires stream<std::remove_cvref_t<Source>>
+  requires stream<std::remove_cvref_t<Source>>
   friend auto operator|(Source&& source, stream_operator op) {
     static_assert(!std::is_lvalue_reference_v<Source>, "an operator takes the stream as an rvalue: std::move(s) | ...");
     return op.make_(std::move(source));
@@ -415,8 +415,16 @@ generator<stream_item_t<S>> limit_items(S source, clock::duration longest) {
 
 // -- those that ask ahead: buffer, merge, chunk with a time
 
-template <class S>
-struct ask_shared : ahead<stream_item_t<S>> {
+/// An item, and when it came.
+template <class T>
+struct timed_item {
+  timed_item(T i) : item(std::move(i)), came(clock::now()) {}
+  T item;
+  clock::time_point came;
+};
+
+template <class S, class Element = stream_item_t<S>>
+struct ask_shared : ahead<Element> {
   ask_shared(std::vector<S> all, std::size_t capacity)
       : ask_shared::ahead(capacity), sources(std::move(all)), left(sources.size()) {}
   task<> close_sources() { return close_from(0); }
@@ -436,8 +444,8 @@ struct ask_shared : ahead<stream_item_t<S>> {
   std::size_t left;
 };
 
-template <class S>
-task<> ask_ahead(std::shared_ptr<ask_shared<S>> s, std::size_t which) {
+template <class Shared>
+task<> ask_ahead(std::shared_ptr<Shared> s, std::size_t which) {
   const tells_of_stop tells(*s);
   try {
     while (auto one = co_await s->sources[which].next()) {
@@ -453,8 +461,8 @@ task<> ask_ahead(std::shared_ptr<ask_shared<S>> s, std::size_t which) {
   }
   if (--s->left == 0) s->items.close();
 }
-template <class S>
-task<> start_to_ask(ask_shared<S>& shared, std::shared_ptr<ask_shared<S>> s) {
+template <class Shared>
+task<> start_to_ask(Shared& shared, std::shared_ptr<Shared> s) {
   for (std::size_t i = 0; i != shared.sources.size(); ++i) {
     auto t = ask_ahead(s, i);
     co_await shared.tasks.start(std::move(t));
@@ -471,9 +479,9 @@ generator<stream_item_t<S>> items_of(working_ahead<ask_shared<S>> s) {
   co_await s->end();
 }
 
-template <class S>
+template <class Shared, class S>
 auto make_ahead(std::vector<S> sources, std::size_t capacity) {
-  return working_ahead<ask_shared<S>>(std::make_shared<ask_shared<S>>(std::move(sources), capacity));
+  return working_ahead<Shared>(std::make_shared<Shared>(std::move(sources), capacity));
 }
 template <class S>
 std::vector<S> only(S source) {
@@ -483,24 +491,26 @@ std::vector<S> only(S source) {
 }
 
 template <class S>
-generator<std::vector<stream_item_t<S>>> chunk_in_time(working_ahead<ask_shared<S>> s, std::size_t size,
+using ask_in_time = ask_shared<S, timed_item<stream_item_t<S>>>;
+template <class S>
+generator<std::vector<stream_item_t<S>>> chunk_in_time(working_ahead<ask_in_time<S>> s, std::size_t size,
                                                        clock::duration longest) {
-  co_await on_exit(stops_and_closes<ask_shared<S>>{s.share().get()});
+  co_await on_exit(stops_and_closes<ask_in_time<S>>{s.share().get()});
   auto start = start_to_ask(*s.share(), s.share());
   co_await std::move(start);
   std::vector<stream_item_t<S>> some;
   for (bool is_over = false; !is_over;) {
     auto first = co_await s->items.pop();
     if (!first) break;
-    some.push_back(*std::move(first));
-    const clock::time_point due = saturated_sum(clock::now(), longest);
+    some.push_back(std::move(first->item));
+    const clock::time_point due = saturated_sum(first->came, longest);
     while (some.size() < size) {
       auto more = co_await race(s->items.pop(), sleep_until(due));
       if (more.index() == 1) break;
       auto& one = more.template get<0>();
       is_over = !one;
       if (is_over) break;
-      some.push_back(*std::move(one));
+      some.push_back(std::move(one->item));
     }
     co_yield moved(some);
     some.clear();
@@ -563,14 +573,15 @@ auto chunk(std::size_t size, std::chrono::duration<Rep, Period> longest) {
   if (size == 0) detail::throw_zero("chunk: the size");
   const clock::duration d = detail::checked_duration(longest, "tandem::streams::chunk");
   return detail::stream_operator([size, d]<class S>(S source) {
-    return detail::chunk_in_time<S>(detail::make_ahead(detail::only(std::move(source)), size), size, d);
+    return detail::chunk_in_time<S>(detail::make_ahead<detail::ask_in_time<S>>(detail::only(std::move(source)), size),
+                                    size, d);
   });
 }
 
 inline auto buffer(std::size_t size) {
   if (size == 0) detail::throw_zero("buffer: the size");
   return detail::stream_operator([size]<class S>(S source) {
-    return detail::items_of<S>(detail::make_ahead(detail::only(std::move(source)), size - 1));
+    return detail::items_of<S>(detail::make_ahead<detail::ask_shared<S>>(detail::only(std::move(source)), size - 1));
   });
 }
 
@@ -589,7 +600,7 @@ auto timeout(std::chrono::duration<Rep, Period> longest) {
 template <stream Stream>
 auto merge(std::vector<Stream> sources) {
   const std::size_t capacity = sources.empty() ? 1 : sources.size();
-  return detail::items_of<Stream>(detail::make_ahead(std::move(sources), capacity));
+  return detail::items_of<Stream>(detail::make_ahead<detail::ask_shared<Stream>>(std::move(sources), capacity));
 }
 template <stream... Streams>
 auto merge(Streams&&... sources) {
