@@ -295,6 +295,147 @@ TEST_CASE("operators refuse a limit or a size of zero, and a negative time") {
   CHECK_THROWS_AS((void)streams::timeout(-1s), std::invalid_argument);
 }
 
+TEST_CASE("no operator asks for anything before the first next()") {
+  auto main = []() -> task<> {
+    ledger l;
+    auto same = [](int i) -> task<int> { co_return i; };
+    auto any = [](int) { return true; };
+    std::vector<generator<int>> all;
+    all.push_back(numbers(l, 3) | streams::map(same));
+    all.push_back(numbers(l, 3) | streams::map(same, {.limit = 2}));
+    all.push_back(numbers(l, 3) | streams::map(same, {.limit = 2, .ordered = false}));
+    all.push_back(numbers(l, 3) | streams::filter(any));
+    all.push_back(numbers(l, 3) | streams::take(2));
+    all.push_back(numbers(l, 3) | streams::buffer(2));
+    all.push_back(numbers(l, 3) | streams::throttle(1s));
+    all.push_back(numbers(l, 3) | streams::timeout(1s));
+    all.push_back(streams::merge(numbers(l, 3)));
+    auto chunks = numbers(l, 3) | streams::chunk(2);
+    auto in_time = numbers(l, 3) | streams::chunk(2, 1s);
+    co_await sleep_for(1h);
+    CHECK(l.opened == 0);
+    int opened = 0;
+    for (auto& g : all) {
+      const auto first = co_await g.next();
+      CHECK(first == 0);
+      CHECK(l.opened == ++opened);
+    }
+    co_await chunks.next();
+    co_await in_time.next();
+    CHECK(l.opened == opened + 2);
+    for (auto& g : all) co_await g.close();
+    co_await chunks.close();
+    co_await in_time.close();
+    CHECK(l.closed == l.opened);
+  };
+  simulate(main());
+}
+
+TEST_CASE("close() closes a chain the last first: its calls under way have ended before what it reads is closed") {
+  auto main = []() -> task<> {
+    std::string log;
+    auto source = [&]() -> generator<int> {
+      auto cleanup = [&]() -> task<> {
+        co_await sleep_for(1s);
+        log += "source ";
+      };
+      co_await on_exit(cleanup);
+      for (int i = 0;; ++i) co_yield i;
+    };
+    auto first_ends = [&]() -> task<> {
+      co_await sleep_for(1s);
+      log += "first ";
+    };
+    auto first = [&](int i) -> task<int> {
+      if (i > 2) co_await tandem::finally(sleep_for(1h), first_ends);
+      co_return i;
+    };
+    auto second_ends = [&]() -> task<> {
+      co_await sleep_for(3s);
+      log += "second ";
+    };
+    auto second = [&](int i) -> task<int> {
+      if (i > 0) co_await tandem::finally(sleep_for(1h), second_ends);
+      co_return i;
+    };
+    auto g = source() | streams::map(first, {.limit = 2}) | streams::map(second, {.limit = 2});
+    co_await g.next();
+    co_await sleep_for(1s);
+    co_await g.close();
+    CHECK(log == "second second first first source ");
+    CHECK(clock::now() == at(1s + 3s + 1s + 1s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("map has as many calls under way as its limit says, results that nobody has taken counted, and no more") {
+  auto main = []() -> task<> {
+    for (const bool ordered : {true, false}) {
+      ledger l;
+      int under_way = 0, most = 0;
+      auto call = [&](int i) -> task<int> {
+        most = std::max(most, ++under_way);
+        co_await sleep_for(1s);
+        --under_way;
+        co_return i;
+      };
+      auto g = numbers(l, 100) | streams::map(call, {.limit = 3, .ordered = ordered});
+      const auto begin = clock::now();
+      co_await g.next();
+      CHECK(clock::now() - begin == 1s);
+      co_await sleep_for(1h);
+      CHECK(most == 3);
+      CHECK(under_way == 0);
+      CHECK(l.given == 1 + 3);
+      for (int i = 0; i != 3; ++i) co_await g.next();  // they are there
+      CHECK(clock::now() - begin == 1s + 1h);
+      co_await g.close();
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE(
+    "of several failures an ordered map throws that of the first item, in its turn; otherwise the first to come") {
+  auto main = []() -> task<> {
+    for (const bool ordered : {true, false}) {
+      auto call = [](int i) -> task<int> {  // the later the item, the earlier it fails
+        co_await sleep_for(std::chrono::seconds(10 - i));
+        if (i >= 2) throw std::runtime_error(std::to_string(i));
+        co_return i;
+      };
+      ledger l;
+      auto g = numbers(l, 9) | streams::map(call, {.limit = 4, .ordered = ordered});
+      const auto begin = clock::now();
+      std::vector<int> before;
+      std::string text;
+      try {
+        while (const auto one = co_await g.next()) before.push_back(*one);
+      } catch (const std::runtime_error& e) {
+        text = e.what();
+      }
+      CHECK(before == (ordered ? std::vector{0, 1} : std::vector<int>()));
+      CHECK(text == (ordered ? "2" : "3"));
+      CHECK(clock::now() - begin == (ordered ? 10s : 7s));
+      CHECK(l.closed == 1);
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("chunk gives no empty vector: not after a full one, and not of nothing") {
+  auto main = []() -> task<> {
+    for (const int n : {0, 6}) {
+      ledger l;
+      const auto by_count = co_await all_of(numbers(l, n) | streams::chunk(3));
+      CHECK(by_count.size() == static_cast<std::size_t>(n / 3));
+      const auto in_time = co_await all_of(numbers(l, n) | streams::chunk(3, 1s));
+      CHECK(in_time.size() == static_cast<std::size_t>(n / 3));
+    }
+  };
+  simulate(main());
+}
+
 TEST_CASE("buffer asks for exactly so many items ahead of who takes them, from the first next() on") {
   auto main = []() -> task<> {
     for (const int size : {1, 2, 4}) {
@@ -313,6 +454,128 @@ TEST_CASE("buffer asks for exactly so many items ahead of who takes them, from t
     }
   };
   simulate(main());
+}
+
+TEST_CASE("throttle gives the first item at once, holds back the next from when one was given, and no slow one") {
+  auto main = []() -> task<> {
+    ledger l;
+    auto g = numbers(l, 9) | streams::throttle(10s);
+    std::vector<clock::duration> times;
+    for (const clock::duration work : {0s, 4s, 25s, 0s, 0s}) {
+      const auto one = co_await g.next();
+      CHECK(one == static_cast<int>(times.size()));
+      times.push_back(clock::now() - at(0s));
+      co_await sleep_for(work);
+    }
+    CHECK(times == std::vector<clock::duration>{0s, 10s, 20s, 45s, 55s});
+    co_await g.close();
+    auto slow = numbers(l, 3, 11s) | streams::throttle(10s);
+    const auto begin = clock::now();
+    co_await all_of(std::move(slow));
+    CHECK(clock::now() - begin == 33s);
+  };
+  simulate(main());
+}
+
+TEST_CASE("timeout counts from when an item is asked for: who takes his time ends no stream") {
+  auto main = []() -> task<> {
+    ledger l;
+    auto g = numbers(l, 3, 2s) | streams::timeout(3s);
+    for (int i = 0; i != 3; ++i) {
+      const auto one = co_await g.next();
+      CHECK(one == i);
+      co_await sleep_for(1h);
+    }
+    const auto none = co_await g.next();
+    CHECK_FALSE(none);
+    auto late = numbers(l, 3, 4s) | streams::timeout(3s);
+    const auto begin = clock::now();
+    const std::string text = co_await thrown_by(late.next());
+    CHECK(text.starts_with("tandem::timed_out"));
+    CHECK(clock::now() - begin == 3s);
+  };
+  simulate(main());
+}
+
+TEST_CASE(
+    "merge gives each item when it comes, streams of several types as their common type, and ends when all have") {
+  auto main = []() -> task<> {
+    ledger l;
+    auto halves = [](int n) -> generator<double> {
+      for (int i = 0; i != n; ++i) {
+        co_await sleep_for(3s);
+        co_yield i + .5;
+      }
+    };
+    auto g = streams::merge(numbers(l, 2, 2s), halves(3));
+    std::vector<double> items;
+    std::vector<clock::duration> times;
+    while (const auto one = co_await g.next()) {
+      items.push_back(*one);
+      times.push_back(clock::now() - at(0s));
+    }
+    CHECK(items == std::vector<double>{0, .5, 1, 1.5, 2.5});
+    CHECK(times == std::vector<clock::duration>{2s, 3s, 4s, 6s, 9s});
+
+    auto breaks = []() -> generator<int> {
+      co_await sleep_for(2s);
+      throw std::runtime_error("broken");
+      co_return;
+    };
+    auto both = streams::merge(numbers(l, 9, 5s), breaks());
+    const auto begin = clock::now();
+    const std::string text = co_await thrown_by(both.next());
+    CHECK(text == "broken");
+    CHECK(clock::now() - begin == 2s);
+    CHECK_FALSE(both);
+    CHECK(l.closed == l.opened);
+  };
+  simulate(main());
+}
+
+TEST_CASE("what a stream that works ahead has under way is stopped when it is dropped, not when the tree ends") {
+  auto main = []() -> task<> {
+    for (const bool mapped : {true, false}) {
+      ledger l;
+      int stopped = 0;
+      auto call = [&](int i) -> task<int> {
+        const kit::at_exit ends([&] { stopped += i != 0; });
+        if (i != 0) co_await sleep_for(1h);
+        co_return i;
+      };
+      {
+        auto g = mapped ? numbers(l, 100) | streams::map(call, {.limit = 3}) : numbers(l, 100, 1s) | streams::buffer(9);
+        co_await g.next();
+        co_await sleep_for(1500ms);
+      }
+      const int given = l.given;
+      co_await sleep_for(10s);
+      CHECK(l.given == given);
+      CHECK(stopped == (mapped ? 3 : 0));
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("an operator that refuses says which number, and what it is") {
+  const auto said = [](auto make) -> std::string {
+    try {
+      (void)make();
+    } catch (const std::invalid_argument& e) {
+      return e.what();
+    }
+    return "";
+  };
+  CHECK(said([] { return streams::map(slow_tenfold, {.limit = 0}); }) ==
+        "tandem::streams::map: the limit is 0; it must be at least 1");
+  CHECK(said([] { return streams::chunk(0); }) == "tandem::streams::chunk: the size is 0; it must be at least 1");
+  CHECK(said([] { return streams::buffer(0); }) == "tandem::streams::buffer: the size is 0; it must be at least 1");
+  CHECK(said([] { return streams::throttle(-1s); }) ==
+        "tandem::streams::throttle: the duration is -1.000000 s; it must not be negative");
+  CHECK(said([] { return streams::timeout(-2ms); }) ==
+        "tandem::streams::timeout: the duration is -0.002000 s; it must not be negative");
+  CHECK(said([] { return streams::chunk(1, -1s); }) ==
+        "tandem::streams::chunk: the duration is -1.000000 s; it must not be negative");
 }
 
 TEST_CASE("chunk with a time gives at once what has waited for so long while nobody asked") {
