@@ -12,8 +12,11 @@
 #include TANDEM_ASIO_HEADER(detached.hpp)
 #include TANDEM_ASIO_HEADER(strand.hpp)
 
+#include <atomic>
+#include <cstdlib>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -33,6 +36,19 @@ using tandem::simulate;
 using tandem::sleep_for;
 using tandem::task;
 using tandem::with_transaction;
+
+namespace {
+std::atomic<long> allocations{0};
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -83,6 +99,23 @@ auto by(maker& m) {
   return [&m] { return m(); };
 }
 using options = tandem::resource_pool_options<connection>;
+
+/// Notes its transaction, which takes a second at each end.
+struct account {
+  std::string* log;
+  bool commit_fails = false, rollback_fails = false;
+  task<> begin() {
+    *log += "begin ";
+    co_return;
+  }
+  task<> commit() { return ends("commit ", commit_fails); }
+  task<> rollback() { return ends("rollback ", rollback_fails); }
+  task<> ends(const char* how, bool fails) {
+    co_await sleep_for(1s);
+    *log += how;
+    if (fails) throw std::runtime_error(how);
+  }
+};
 
 /// Borrows one for so long. Gives its number.
 task<int> borrow(resource_pool<connection>& pool, clock::duration d) {
@@ -191,6 +224,121 @@ TEST_CASE("what create throws goes to the first in line, and the next has it tri
   };
   simulate(main());
   CHECK(kit::counted::live() == 0);
+}
+
+TEST_CASE("who gives up while one is made leaves the line, and the next gets it") {
+  auto main = []() -> task<> {
+    maker makes{10s};
+    resource_pool<connection> pool{{.max = 1, .create = by(makes)}};
+    auto gives_up = [&]() -> task<bool> {
+      const auto late = co_await tandem::try_timeout(5s, borrow(pool, 1s));
+      co_return !late;
+    };
+    const auto both = co_await gather(gives_up(), borrow(pool, 1s));
+    CHECK(std::get<0>(both));
+    CHECK(std::get<1>(both) == 1);
+    CHECK(clock::now() == at(11s));
+    CHECK(makes.made == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("who is first in line hears of no failure while another is on its way for him") {
+  auto main = []() -> task<> {
+    int made = 0;
+    auto create = [&]() -> task<connection> {
+      const int number = ++made;
+      co_await sleep_for(std::chrono::seconds(1 + number));
+      if (number == 1) throw std::runtime_error("refused");
+      co_return connection(number);
+    };
+    resource_pool<connection> pool{{.max = 2, .create = create}};
+    auto gives_up = [&]() -> task<> { co_await tandem::try_timeout(1s, borrow(pool, 1s)); };
+    const auto both = co_await gather(borrow(pool, 1s), gives_up());
+    CHECK(std::get<0>(both) == 2);
+    CHECK(clock::now() == at(4s));
+    CHECK(pool.stats().failed_to_create == 1);
+    CHECK(made == 2);
+  };
+  simulate(main());
+}
+
+TEST_CASE("unless it is told otherwise a pool makes ten, checks what was idle for a second, and lets everyone wait") {
+  auto main = []() -> task<> {
+    maker makes;
+    int checks = 0;
+    auto check = [&](connection&) -> task<bool> {
+      ++checks;
+      co_return true;
+    };
+    resource_pool<connection> pool{{.create = by(makes), .check = check}};
+    std::vector<task<int>> all;
+    for (int i = 0; i != 11; ++i) all.push_back(borrow(pool, 1h));
+    co_await gather(std::move(all));
+    CHECK(makes.made == 10);
+    CHECK(clock::now() == at(2h));
+    checks = 0;
+    co_await sleep_for(1s - 1ns);
+    { auto c = co_await pool.acquire(); }
+    CHECK(checks == 0);
+    co_await sleep_for(1s);
+    { auto c = co_await pool.acquire(); }
+    CHECK(checks == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("stats say how many wait for one, and how many ever did") {
+  auto main = []() -> task<> {
+    maker makes;
+    resource_pool<connection> pool{{.max = 1, .create = by(makes)}};
+    auto looks = [&]() -> task<> {
+      co_await sleep_for(500ms);
+      CHECK(pool.stats().waiting == 2);
+    };
+    co_await gather(borrow(pool, 1s), borrow(pool, 1s), borrow(pool, 1s), looks());
+    const auto s = pool.stats();
+    CHECK((s.waiting == 0 && s.most_waiting == 3 && s.acquired == 3 && s.waited == 3));  // the first, for its making
+  };
+  simulate(main());
+}
+
+TEST_CASE("a lease moves; the resource of one that is assigned to goes back") {
+  auto main = []() -> task<> {
+    maker makes;
+    resource_pool<connection> pool{{.max = 2, .create = by(makes)}};
+    auto first = co_await pool.acquire();
+    auto second = co_await pool.acquire();
+    const int number = second->number();
+    first = std::move(second);
+    CHECK(first->number() == number);
+    CHECK_FALSE(second);
+    CHECK_THROWS_WITH(*second, "tandem::lease: it is empty: released, discarded, or moved from");
+    CHECK((pool.stats().lent == 1 && pool.stats().idle == 1 && pool.stats().discarded == 0));
+    auto& same = first;
+    first = std::move(same);
+    CHECK(first->number() == number);
+    first.release();
+    first.release();
+    first.discard();
+    CHECK((pool.stats().lent == 0 && pool.stats().idle == 2 && pool.stats().discarded == 0));
+  };
+  simulate(main());
+}
+
+TEST_CASE("acquiring and giving back what is idle allocates nothing") {
+  auto main = []() -> task<> {
+    maker makes;
+    resource_pool<connection> pool{{.create = by(makes)}};
+    long before = 0;
+    for (int i = 0; i != 1000; ++i) {
+      if (i == 20) before = allocations;
+      auto c = co_await pool.acquire();
+      auto d = std::move(c);
+    }
+    CHECK(allocations == before);
+  };
+  simulate(main());
 }
 
 TEST_CASE("who waits longer than acquire_timeout is told who has them, and leaves nothing behind") {
@@ -409,6 +557,33 @@ TEST_CASE("what nobody uses is destroyed, the oldest first, down to min; what is
   CHECK(kit::counted::live() == 0);
 }
 
+TEST_CASE("of those that nobody uses the one that came back last is left, and the jitter shortens max_lifetime too") {
+  auto main = []() -> task<> {
+    maker makes;
+    resource_pool<connection> pool{{.min = 1, .max = 3, .idle_lifetime = 10s, .create = by(makes)}};
+    co_await gather(borrow(pool, 3s), borrow(pool, 1s), borrow(pool, 2s));
+    co_await sleep_for(1h);
+    CHECK((pool.stats().idle == 1 && pool.stats().reaped == 2));
+    const int left = co_await borrow(pool, 1s);
+    CHECK(left == 1);
+
+    const auto begin = clock::now();
+    const auto never = clock::duration::max();
+    resource_pool<connection> old{
+        {.max = 50, .idle_lifetime = never, .max_lifetime = 100s, .jitter = .5, .create = by(makes)}};
+    std::vector<task<int>> all;
+    for (int i = 0; i != 50; ++i) all.push_back(borrow(old, 1s));
+    co_await gather(std::move(all));
+    co_await tandem::sleep_until(begin + 49s);
+    CHECK(old.stats().idle == 50);
+    co_await tandem::sleep_until(begin + 75s);
+    CHECK((old.stats().idle > 10 && old.stats().idle < 40));
+    co_await tandem::sleep_until(begin + 101s);
+    CHECK((old.stats().idle == 0 && old.stats().expired == 50));
+  };
+  simulate(main());
+}
+
 TEST_CASE("min are made when the pool is first used, replaced once when they are too old, and then left as they are") {
   auto main = []() -> task<> {
     maker makes;
@@ -497,6 +672,39 @@ TEST_CASE("close tells those who wait, stops what works for the pool, and waits 
   CHECK(kit::counted::live() == 0);
 }
 
+TEST_CASE("cancel tells those who wait, stops what is made and destroys what is idle, and waits for nothing") {
+  auto main = []() -> task<> {
+    maker makes;
+    resource_pool<connection> pool{{.max = 2, .create = by(makes)}};
+    auto c = co_await pool.acquire();
+    makes.takes = 1h;
+    auto cancels = [&]() -> task<> {
+      co_await sleep_for(1s);
+      CHECK((pool.stats().waiting == 1 && pool.stats().looked_after == 1));
+      pool.cancel();
+      CHECK(pool.stats().lent == 1);
+    };
+    const auto both = co_await gather(thrown_by(borrow(pool, 1s)), cancels());
+    CHECK(std::get<0>(both) == "tandem::resource_pool_closed");
+    CHECK(clock::now() == at(1s));
+    co_await tandem::yield();
+    CHECK((pool.stats().looked_after == 0 && pool.stats().size == 1));
+    co_await c->query();  // what is out stays valid
+    const std::string refused = co_await thrown_by(pool.acquire());
+    CHECK(refused == "tandem::resource_pool_closed");
+    c.release();
+    CHECK((pool.stats().size == 0 && kit::counted::live() == 0));
+
+    makes.takes = 0s;
+    resource_pool<connection> other{{.create = by(makes)}};
+    co_await borrow(other, 1s);
+    CHECK(other.stats().idle == 1);
+    other.cancel();
+    CHECK((other.stats().idle == 0 && kit::counted::live() == 0));
+  };
+  simulate(main());
+}
+
 TEST_CASE("a pool that is destroyed tells those who wait; a lease outlives it") {
   auto main = []() -> task<> {
     maker makes;
@@ -557,7 +765,8 @@ TEST_CASE("debug builds name the line of a lease that is out when its pool is de
 
 TEST_CASE("a pool and a lease may outlive the loop") {
   maker makes;
-  resource_pool<connection> pool{{.min = 2, .max = 2, .create = by(makes), .reset = [](connection& c) { return c.query(); }}};
+  resource_pool<connection> pool{
+      {.min = 2, .max = 2, .create = by(makes), .reset = [](connection& c) { return c.query(); }}};
   for (int round = 0; round != 3; ++round) {
     lease<connection> kept;
     auto main = [&]() -> task<> { kept = co_await pool.acquire(); };
@@ -708,11 +917,13 @@ TEST_CASE("real_ waiting for a pool on two loops is a std::logic_error") {
     co_await tandem::spawn(asio::make_strand(context), other(), tandem::use_task);
   };
   tandem::run(context, first());
-  CHECK(text == "tandem::resource_pool: a coroutine of another loop waits on it, and it has no lock; make one for each "
-                "loop");
+  CHECK(text ==
+        "tandem::resource_pool: a coroutine of another loop waits on it, and it has no lock; make one for each "
+        "loop");
 }
 
-// ---- transactions --------------------------------------------------------------------------------------------------------
+// ---- transactions
+// --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a transaction commits if its body returned, and rolls back if it threw or was stopped") {
   auto main = []() -> task<> {
@@ -726,7 +937,10 @@ TEST_CASE("a transaction commits if its body returned, and rolls back if it thre
     const int value = co_await with_transaction(c, returns);
     CHECK(value == 1);
     CHECK(std::exchange(log, "") == "begin body commit ");
-    auto throws = [&](connection&) -> task<> { throw std::runtime_error("no"); co_return; };
+    auto throws = [&](connection&) -> task<> {
+      throw std::runtime_error("no");
+      co_return;
+    };
     const std::string text = co_await thrown_by(with_transaction(c, throws));
     CHECK(text == "no");
     CHECK(std::exchange(log, "") == "begin rollback ");
@@ -773,6 +987,71 @@ TEST_CASE("a commit that fails is rolled back and thrown, with the failure of th
   simulate(main());
 }
 
+TEST_CASE("the frames of a transaction's body are gone before it ends; the rollback after a stop is shielded") {
+  auto main = []() -> task<> {
+    std::string log;
+    account a{&log};
+    enum { returns, throws, waits };
+    for (const auto how : {returns, throws, waits}) {
+      log.clear();
+      auto body = [&](account&) -> task<> {
+        const kit::at_exit ends([&] { log += "body "; });
+        if (how == waits) co_await sleep_for(1h);
+        if (how == throws) throw std::runtime_error("no");
+      };
+      const auto begin = clock::now();
+      const std::string text = co_await thrown_by(tandem::try_timeout(500ms, with_transaction(a, body)));
+      CHECK(text == (how == throws ? "no" : ""));
+      CHECK(log == (how == returns ? "begin body commit " : "begin body rollback "));
+      CHECK(clock::now() - begin == (how == waits ? 1500ms : 1s));
+    }
+  };
+  simulate(main());
+}
+
+TEST_CASE("a commit and its rollback that both fail are thrown together; the resource of a pool is discarded") {
+  auto main = []() -> task<> {
+    std::string log;
+    bool commit_fails = true, rollback_fails = true;
+    auto create = [&]() -> task<account> { co_return account{&log, commit_fails, rollback_fails}; };
+    resource_pool<account> pool{{.max = 1, .create = create}};
+    auto returns = [](account&) -> task<> { co_return; };
+    std::vector<std::string> failures;
+    auto transacts = [&]() -> task<> {
+      auto whole = with_transaction(pool, returns);
+      co_await std::move(whole);
+    };
+    try {
+      co_await transacts();
+    } catch (const tandem::exception_group& e) {
+      for (const auto& one : e.exceptions()) {
+        try {
+          std::rethrow_exception(one);
+        } catch (const std::exception& f) {
+          failures.push_back(f.what());
+        }
+      }
+    }
+    CHECK(failures == std::vector<std::string>{"commit ", "rollback "});
+    CHECK(std::exchange(log, "") == "begin commit rollback ");
+    CHECK((pool.stats().discarded == 1 && pool.stats().idle == 0));
+    rollback_fails = false;  // of the next one
+    const std::string text = co_await thrown_by(transacts());
+    CHECK(text == "commit ");
+    CHECK(std::exchange(log, "") == "begin commit rollback ");
+    CHECK((pool.stats().discarded == 2 && pool.stats().idle == 0));
+    commit_fails = false, rollback_fails = true;
+    auto throws = [](account&) -> task<> {
+      throw std::runtime_error("body");
+      co_return;
+    };
+    const std::string both = co_await thrown_by(with_transaction(pool, throws));
+    CHECK(both == "tandem::exception_group: 2 failures: body; rollback ");
+    CHECK((pool.stats().discarded == 3 && pool.stats().idle == 0));
+  };
+  simulate(main());
+}
+
 TEST_CASE("a resource of a pool goes back after a commit or a rollback, and is discarded after a stop") {
   auto main = []() -> task<> {
     std::string log;
@@ -797,7 +1076,8 @@ TEST_CASE("a resource of a pool goes back after a commit or a rollback, and is d
   simulate(main());
 }
 
-// ---- all schedules -------------------------------------------------------------------------------------------------------
+// ---- all schedules
+// -------------------------------------------------------------------------------------------------------
 
 TEST_CASE("under any schedule, stop and end of the context no resource is lost, doubled, or lent while it is in use") {
   struct state {
