@@ -569,6 +569,38 @@ TEST_CASE("a for_each that is stopped begins no more calls, also where neither t
   simulate(main());
 }
 
+TEST_CASE("for_each throws the first failure when all that were under way have ended, and asks for no more items") {
+  auto main = []() -> task<> {
+    std::string log;
+    int asked = 0;
+    auto source = [&]() -> generator<int> {  // all are there
+      auto cleanup = [&]() -> task<> {
+        log += "closed ";
+        co_return;
+      };
+      co_await on_exit(cleanup);
+      while (asked != 1000) co_yield asked++;
+    };
+    auto cleans_up = [&]() -> task<> {
+      co_await sleep_for(1s);
+      log += "cleaned ";
+    };
+    auto use = [&](int i) -> task<> {
+      if (i == 2) {
+        co_await sleep_for(1s);
+        throw std::runtime_error("two");
+      }
+      co_await tandem::finally(sleep_for(1h), cleans_up);
+    };
+    const std::string text = co_await thrown_by(for_each(source(), use, {.limit = 3}));
+    CHECK(text == "two");
+    CHECK(log == "cleaned cleaned closed ");
+    CHECK(asked == 3);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
 TEST_CASE("the stream of an as_completed is one, too") {
   auto main = []() -> task<> {
     std::vector<task<int>> tasks;

@@ -569,6 +569,8 @@ task<> use_items(S& items, F& f, std::size_t limit, Observer& observer) {
   auto body = [&](task_group& group) -> task<> {
     for (;;) {
       auto place = co_await places.acquire();
+      const bool is_stopped = co_await this_task::cancel_requested;
+      if (is_stopped) co_await this_task::checkpoint();  // what is there already would not stop it
       auto one = co_await items.next();
       if (!one) co_return observer.total(pulled);
       ++pulled;
