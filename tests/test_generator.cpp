@@ -9,8 +9,14 @@
 #include "kit/captured_stderr.hpp"
 #include "kit/kit.hpp"
 
+#include TANDEM_ASIO_HEADER(detached.hpp)
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -28,6 +34,19 @@ using tandem::on_exit;
 using tandem::simulate;
 using tandem::sleep_for;
 using tandem::task;
+
+namespace {
+std::atomic<long> allocations{0};
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -506,6 +525,118 @@ TEST_CASE("two who await the same generator, and an awaitable awaited twice, are
   simulate(main());
 }
 
+TEST_CASE("who waited for an item goes on in his loop's turn, not inside the generator's") {
+  auto main = []() -> task<> {
+    std::string log;
+    kit::gate gate;
+    auto gated = [&]() -> generator<int> {
+      co_await gate.wait();
+      log += "generator ";
+      co_yield 1;
+    };
+    auto pulls = [&]() -> task<> {
+      auto g = gated();
+      co_await g.next();
+      log += "puller ";
+      co_await g.close();
+    };
+    auto opens = [&]() -> task<> {
+      gate.open_one();
+      log += "opener ";
+      co_await tandem::yield();
+      log += "other ";
+    };
+    co_await gather(pulls(), opens());
+    CHECK(log == "opener generator other puller ");
+  };
+  simulate(main());
+}
+
+TEST_CASE("a generator is over once it was moved from, and is one pointer") {
+  STATIC_REQUIRE(sizeof(generator<std::string>) == sizeof(void*));
+  auto main = []() -> task<> {
+    auto g = count(3);
+    auto other = std::move(g);
+    CHECK_FALSE(g);
+    CHECK(other);
+    const auto none = co_await g.next();
+    CHECK_FALSE(none);
+    const auto first = co_await other.next();
+    CHECK(first == 0);
+  };
+  simulate(main());
+}
+
+TEST_CASE("an item allocates nothing, whether it is there or is waited for; an on_exit allocates once") {
+  auto main = []() -> task<> {
+    auto there = count(1000);
+    auto late = ticks(1000);
+    long before = 0;
+    for (int i = 0; i != 1000; ++i) {
+      if (i == 20) before = allocations;
+      co_await there.next();
+      co_await late.next();
+    }
+    CHECK(allocations == before);
+    auto registers = [](int n) -> generator<long> {
+      auto nothing = []() -> task<> { co_return; };
+      const long first = allocations;
+      for (int i = 0; i != n; ++i) co_await on_exit(nothing);
+      co_yield allocations - first;
+    };
+    auto g = registers(100);
+    const auto allocated = co_await g.next();
+    CHECK(allocated == 100);
+    co_await g.close();
+  };
+  simulate(main());
+}
+
+TEST_CASE("of several clean-ups each is awaited, though a later one has failed, and shielded") {
+  auto main = []() -> task<> {
+    std::string log;
+    auto opens = [](std::string& l) -> generator<int> {
+      auto first = [&l]() -> task<> {
+        co_await sleep_for(1s);
+        l += "first ";
+      };
+      co_await on_exit(first);
+      auto second = [&l]() -> task<> {
+        co_await sleep_for(1s);
+        l += "second ";
+        throw std::runtime_error("second");
+      };
+      co_await on_exit(second);
+      co_await sleep_for(1h);
+      co_yield 1;
+    };
+    auto g = opens(log);
+    const std::string text = co_await thrown_by(tandem::timeout(1s, g.next()));
+    CHECK(text == "second");
+    CHECK(log == "second first ");
+    CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("destroying the whole context runs the destructors of a generator, and no clean-up") {
+  std::string log;
+  {
+    asio::io_context context;
+    auto waits = [&]() -> task<> {
+      auto g = noted(log, 3, 0s);
+      auto other = noted(log, 3, 1h);
+      co_await g.next();
+      co_await other.next();
+    };
+    tandem::spawn(context, waits(), asio::detached);
+    context.poll();
+    CHECK(log.empty());
+  }
+  CHECK(log == "left left ");
+  CHECK(kit::live_frames() == 0);
+}
+
 TEST_CASE("for_each awaits the function for each item, so many at a time, and closes the stream") {
   auto main = []() -> task<> {
     for (const std::size_t limit : {std::size_t{1}, std::size_t{2}, std::size_t{16}}) {
@@ -569,6 +700,39 @@ TEST_CASE("a for_each that is stopped begins no more calls, also where neither t
   simulate(main());
 }
 
+TEST_CASE("for_each has 16 under way unless it is told otherwise, and asks for an item when there is a place") {
+  auto main = []() -> task<> {
+    int asked = 0;
+    auto source = [&]() -> generator<int> {
+      for (int i = 0; i != 40; ++i) {
+        ++asked;
+        co_yield i;
+      }
+    };
+    int running = 0, most = 0;
+    std::vector<int> asked_when_it_began;
+    auto use = [&](int) -> task<> {
+      most = std::max(most, ++running);
+      asked_when_it_began.push_back(asked);
+      co_await sleep_for(1s);
+      --running;
+    };
+    co_await for_each(source(), use);
+    CHECK(most == 16);
+    CHECK(clock::now() == at(3s));
+    for (int i = 0; i != 40; ++i) CHECK(asked_when_it_began[static_cast<std::size_t>(i)] <= i + 1);
+    std::string text;
+    auto nothing = [](int) -> task<> { co_return; };
+    try {
+      (void)for_each(count(1), nothing, {.limit = 0});
+    } catch (const std::invalid_argument& e) {
+      text = e.what();
+    }
+    CHECK(text == "tandem::for_each: the limit is 0; it must be at least 1");
+  };
+  simulate(main());
+}
+
 TEST_CASE("for_each throws the first failure when all that were under way have ended, and asks for no more items") {
   auto main = []() -> task<> {
     std::string log;
@@ -597,6 +761,27 @@ TEST_CASE("for_each throws the first failure when all that were under way have e
     CHECK(log == "cleaned cleaned closed ");
     CHECK(asked == 3);
     CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("whatever has a next() that gives something like an optional is a stream; it need not have a close()") {
+  struct three {
+    int n = 0;
+    task<int*> next() { co_return n == 3 ? nullptr : &++n; }
+  };
+  STATIC_REQUIRE(tandem::stream<three>);
+  STATIC_REQUIRE(std::is_same_v<tandem::stream_item_t<three>, int>);
+  STATIC_REQUIRE(std::is_same_v<tandem::stream_item_t<generator<int&>>, std::reference_wrapper<int>>);
+  STATIC_REQUIRE(!tandem::stream<int> && !tandem::stream<task<int>>);
+  auto main = []() -> task<> {
+    int sum = 0;
+    auto adds = [&](int i) -> task<> {
+      sum = sum * 10 + i;
+      co_return;
+    };
+    co_await tandem::for_each(three(), adds, {.limit = 1});
+    CHECK(sum == 123);
   };
   simulate(main());
 }
