@@ -13,9 +13,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cstdlib>
 #include <functional>
 #include <list>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -37,6 +40,19 @@ using tandem::sleep_for;
 using tandem::task;
 using tandem::unbounded;
 using tandem::yield;
+
+namespace {
+std::atomic<long> allocations{0};
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -1629,6 +1645,34 @@ TEST_CASE("an item is moved three times on its way, once more if its push waits,
     };
     auto pushes_then = [&]() -> task<> { co_await q.push(counts_moves()); };
     co_await gather(pops_first(), pushes_then());
+  };
+  simulate(main());
+}
+
+TEST_CASE("a queue allocates once, and nothing for a push or a pop, with a wait and without") {
+  auto main = []() -> task<> {
+    const long none = allocations;
+    queue<int> met(0), small(1);
+    CHECK(allocations == none + 2);
+    long before = 0, after = 0;
+    auto asks = [&]() -> task<> {
+      for (int i = 0; i != 1000; ++i) {
+        if (i == 20) before = allocations;
+        if (i == 980) after = allocations;
+        co_await met.push(i);
+        co_await small.pop();
+      }
+    };
+    auto answers = [&]() -> task<> {
+      for (int i = 0; i != 1000; ++i) {
+        if (i % 2 == 0) co_await yield();  // now the one waits, now the other
+        co_await met.pop();
+        co_await small.push(i);
+        if (i % 3 == 0) co_await yield();
+      }
+    };
+    co_await gather(asks(), answers());
+    CHECK(after == before);
   };
   simulate(main());
 }
