@@ -14,9 +14,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <list>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <random>
 #include <set>
@@ -38,6 +40,19 @@ using tandem::sleep_for;
 using tandem::task;
 using tandem::yield;
 namespace this_task = tandem::this_task;
+
+namespace {
+std::atomic<long> allocations{0};
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -125,6 +140,28 @@ TEST_CASE("a hit does not suspend; a false value is a value") {
     CHECK(!others_ran);
     CHECK(first + second == 0);
     CHECK(loads == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a hit allocates nothing, by get, find or get of a concurrent cache") {
+  auto main = []() -> task<> {
+    lru_cache<std::string, int> cache{{.capacity = 2, .ttl = 1h}};
+    concurrent_lru_cache<int, int> shared{{.capacity = 2}};
+    auto load = [](const std::string&) -> task<int> { co_return 1; };
+    auto load_int = [](int) -> task<int> { co_return 1; };
+    const std::string key = "a key that is too long for the string itself";
+    cache.put(key, 1);
+    shared.put(1, 1);
+    int sum = 0;
+    const long before = allocations;
+    for (int i = 0; i != 100; ++i) {
+      sum += co_await cache.get(key, load);
+      sum += *cache.find(key);
+      sum += co_await shared.get(1, load_int);
+    }
+    CHECK(allocations == before);
+    CHECK(sum == 300);
   };
   simulate(main());
 }
@@ -613,6 +650,34 @@ TEST_CASE("an entry is gone when its time to live is over, on the loop's clock")
     CHECK(!cache.find(2));
     co_await sleep_for(1h);
     CHECK(cache.find(3));
+  };
+  simulate(main());
+}
+
+TEST_CASE("expires_at says when an entry is gone, the end of time if never, nothing if there is none, and is no use") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 2, .ttl = 60s}};
+    CHECK(!cache.expires_at(1));
+    co_await sleep_for(1s);
+    cache.put(1, 1);
+    cache.put(2, 2, 5s);
+    CHECK(cache.expires_at(1) == at(61s));
+    CHECK(cache.expires_at(2) == at(6s));
+    (void)cache.find(2);
+    const auto before = cache.stats();
+    CHECK(cache.expires_at(1) == at(61s));
+    CHECK((cache.stats().hits == before.hits && cache.stats().misses == before.misses));
+    cache.put(3, 3);
+    CHECK((!cache.expires_at(1) && cache.expires_at(2)));  // 1 was the least recently used
+    lru_cache<int, int> forever{{.capacity = 1}};
+    forever.put(1, 1);
+    CHECK(forever.expires_at(1) == clock::time_point::max());
+    lru_cache<int, int> idle{{.capacity = 1, .tti = 10s}};
+    idle.put(1, 1);
+    co_await sleep_for(4s);
+    CHECK(idle.expires_at(1) == at(11s));
+    (void)idle.find(1);
+    CHECK(idle.expires_at(1) == at(15s));
   };
   simulate(main());
 }
