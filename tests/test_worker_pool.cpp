@@ -10,7 +10,10 @@
 #include TANDEM_ASIO_HEADER(executor_work_guard.hpp)
 #include TANDEM_ASIO_HEADER(strand.hpp)
 
+#include <atomic>
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -28,6 +31,19 @@ using tandem::task;
 using tandem::task_handle;
 using tandem::worker_pool;
 using tandem::yield;
+
+namespace {
+std::atomic<long> allocations{0};
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -735,6 +751,89 @@ TEST_CASE("a drain may be awaited again") {
       co_await drain;
     }
     CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("unless it is told otherwise a pool has 8 workers, and a line for 64") {
+  auto main = []() -> task<> {
+    worker_pool pool;
+    int accepted = 0;
+    for (int i = 0; i != 100; ++i) {
+      const auto h = pool.try_submit(stand_by);
+      accepted += h ? 1 : 0;
+    }
+    const auto s = pool.stats();
+    CHECK(accepted == 8 + 64);
+    CHECK((s.workers == 8 && s.running == 8 && s.queued == 64 && s.most_queued == 64 && s.submitted == 72));
+    pool.cancel();
+    co_await pool.drain();
+  };
+  simulate(main());
+}
+
+TEST_CASE("of many failures that nobody has looked at drain throws the first 64, once") {
+  auto main = []() -> task<> {
+    worker_pool pool{{.workers = 1, .backlog = 100}};
+    auto fails_with = [](int i) -> task<> {
+      co_await yield();
+      throw std::runtime_error(std::to_string(i));
+    };
+    for (int i = 0; i != 70; ++i) co_await pool.submit(fails_with, i);
+    std::string first, last;
+    std::size_t failures = 0;
+    try {
+      co_await pool.drain();
+    } catch (const tandem::exception_group& g) {
+      failures = g.exceptions().size();
+      const auto text_of = [](const std::exception_ptr& e) -> std::string {
+        try {
+          std::rethrow_exception(e);
+        } catch (const std::exception& f) {
+          return f.what();
+        }
+      };
+      first = text_of(g.exceptions().front());
+      last = text_of(g.exceptions().back());
+    }
+    CHECK(failures == 64);
+    CHECK((first == "0" && last == "63"));
+    CHECK(pool.stats().failed == 70);
+    co_await pool.drain();
+  };
+  simulate(main());
+}
+
+TEST_CASE("the name of a job is in the report of a deadlock") {
+  auto main = []() -> task<> {
+    worker_pool pool;
+    kit::gate never;
+    auto waits = [&]() -> task<> { co_await never.wait(); };
+    co_await pool.submit({.name = "the stuck one"}, waits);
+    co_await pool.drain();
+  };
+  std::string text;
+  try {
+    simulate(main());
+  } catch (const tandem::deadlock& e) {
+    text = e.what();
+  }
+  CHECK(text.find("the stuck one") != std::string::npos);
+}
+
+TEST_CASE("a job costs one allocation beside its frame, and a wait for a place none") {
+  auto main = []() -> task<> {
+    worker_pool pool{{.workers = 1, .backlog = 0}};
+    auto nap = [](int) -> task<> { co_await yield(); };
+    co_await nap(0);
+    long before = allocations;
+    for (int i = 0; i != 100; ++i) co_await nap(i);
+    const long frames = allocations - before;  // none, where they come from the free list
+    for (int i = 0; i != 20; ++i) co_await pool.submit(nap, i);
+    before = allocations;
+    for (int i = 0; i != 100; ++i) co_await pool.submit(nap, i);
+    CHECK(allocations - before == 100 + frames);
+    co_await pool.drain();
   };
   simulate(main());
 }
