@@ -15,6 +15,7 @@
 #include TANDEM_ASIO_HEADER(co_spawn.hpp)
 #include TANDEM_ASIO_HEADER(ip/tcp.hpp)
 #include TANDEM_ASIO_HEADER(steady_timer.hpp)
+#include TANDEM_ASIO_HEADER(strand.hpp)
 #include TANDEM_ASIO_HEADER(use_awaitable.hpp)
 #include TANDEM_ASIO_HEADER(use_future.hpp)
 
@@ -130,6 +131,42 @@ TEST_CASE("a spawned task's handler runs on its own executor, after the task's f
   CHECK(there);
 }
 
+TEST_CASE("a handler keeps the context of its executor running until it is called") {
+  asio::io_context context, other;
+  kit::gate gate;
+  bool called = false;
+  auto waits = [&]() -> task<> { co_await gate.wait(); };
+  auto opens = [&]() -> task<> {
+    gate.open_one();
+    co_return;
+  };
+  spawn(context, waits(), asio::bind_executor(other.get_executor(), [&](std::exception_ptr e) { called = !e; }));
+  context.run();
+  other.poll();
+  CHECK_FALSE(other.stopped());
+  CHECK_FALSE(called);
+  spawn(context, opens(), asio::detached);
+  context.restart();
+  context.run();
+  other.poll();
+  CHECK(called);
+  CHECK(other.stopped());
+}
+
+TEST_CASE("a handler that names no executor is called on that of its task's loop") {
+  asio::io_context context;
+  const auto strand = asio::make_strand(context);
+  int on_strand = 0;
+  auto main = [&]() -> task<> {
+    const auto executor = co_await tandem::this_task::executor;
+    CHECK((executor == asio::any_io_executor(strand)));
+  };
+  spawn(strand, main(), [&](std::exception_ptr) { on_strand += strand.running_in_this_thread(); });
+  spawn(context, yield(), [&](std::exception_ptr) { on_strand += strand.running_in_this_thread() ? 10 : 100; });
+  context.run();
+  CHECK(on_strand == 101);
+}
+
 TEST_CASE("the cancellation slot of a spawn stops the task, and its handler gets cancelled") {
   asio::io_context context;
   asio::cancellation_signal signal;
@@ -199,6 +236,7 @@ TEST_CASE("spawn takes every executor of an io_context") {
 
 TEST_CASE("spawn refuses an empty executor, and an empty task") {
   CHECK_THROWS_AS(spawn(asio::any_io_executor(), answer(), asio::detached), std::invalid_argument);
+  CHECK_THROWS_WITH(spawn(asio::any_io_executor(), answer(), asio::detached), "tandem::spawn: the executor is empty");
   asio::io_context context;
   CHECK_THROWS_AS(spawn(context, task<>(), asio::detached), std::logic_error);
 }

@@ -82,6 +82,51 @@ TEST_CASE("the last handle's value is moved out, also if it only moves") {
   simulate(main());
 }
 
+TEST_CASE("a handle awaited as an rvalue gives the value itself, and a copy of it if another handle shares it") {
+  auto main = []() -> task<> {
+    auto body = [](task_group& group) -> task<> {
+      auto last = group.spawn(after(1s, std::string(100, 'a')));
+      const std::string& seen = co_await last;
+      const char* const characters = seen.data();
+      const std::string taken = co_await std::move(last);
+      CHECK((taken.data() == characters));
+      CHECK_FALSE(last);
+      auto shared = group.spawn(after(1s, std::string(100, 'b')));
+      const auto other = shared;
+      const std::string copy = co_await std::move(shared);
+      CHECK(copy == std::string(100, 'b'));
+      CHECK(other.outcome().value() == copy);
+      CHECK((other.outcome().value().data() != copy.data()));
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+}
+
+TEST_CASE("handles are equal if they are of one child; copies share it, and one that is empty says so") {
+  STATIC_REQUIRE(std::is_nothrow_copy_constructible_v<task_handle<std::string>>);
+  auto main = []() -> task<> {
+    auto body = [](task_group& group) -> task<> {
+      const auto one = group.spawn(after(1s, 1));
+      const auto two = group.spawn(after(1s, 1));
+      const auto copy = one;
+      CHECK((copy == one));
+      CHECK_FALSE((one == two));
+      CHECK(one);
+      task_handle<int> none;
+      CHECK_FALSE(none);
+      CHECK((none == task_handle<int>()));
+      none = one;
+      CHECK((none == one));
+      co_await one;
+      CHECK(copy.done());
+      CHECK(&copy.outcome() == &one.outcome());
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+}
+
 TEST_CASE("handles of void and of references") {
   int target = 0;
   auto main = [&]() -> task<> {
@@ -190,6 +235,25 @@ TEST_CASE("bad use of handles is refused with logic_error") {
     };
     std::string text = co_await thrown_by(with_task_group(body));
     CHECK(text.find("its own handle") != std::string::npos);
+  };
+  simulate(main());
+}
+
+TEST_CASE("awaiting a handle that is empty is logic_error, as it is and as an rvalue, alone and in a scope") {
+  auto main = []() -> task<> {
+    int refused = 0;
+    auto awaits = [&](int how) -> task<> {
+      task_handle<int> empty;
+      try {
+        if (how == 0) co_await empty;
+        if (how == 1) co_await std::move(empty);
+        if (how == 2) co_await tandem::timeout(1s, empty);
+      } catch (const std::logic_error& e) {
+        refused += std::string(e.what()).find("a task_handle is used that is empty") != std::string::npos;
+      }
+    };
+    for (int how = 0; how != 3; ++how) co_await awaits(how);
+    CHECK(refused == 3);
   };
   simulate(main());
 }

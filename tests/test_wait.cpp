@@ -132,6 +132,39 @@ TEST_CASE("wait for what is done already does not wait") {
   });
 }
 
+TEST_CASE("wait gives what is done in the order of the ends, and what is pending in the order in which it was given") {
+  in_a_group([](task_group& group) -> task<> {
+    handles all;
+    for (int s : {5, 2, 4, 1, 3}) all.push_back(group.spawn(after(s * 1s, s)));
+    const handles done{all[3], all[1]}, pending{all[0], all[2], all[4]};
+    auto result = co_await tandem::wait(all, all_completed, 2500ms);
+    CHECK((result.done == done));
+    CHECK((result.pending == pending));
+  });
+}
+
+TEST_CASE("a wait whose condition holds already, and one with a limit of zero, let nobody run meanwhile") {
+  in_a_group([](task_group& group) -> task<> {
+    handles all = three(group);
+    co_await all[1];
+    bool others_ran = false;
+    auto other = [&]() -> task<> {
+      co_await yield();
+      others_ran = true;
+    };
+    auto ready = group.spawn(other());
+    auto result = co_await tandem::wait(all, first_completed);
+    CHECK(result.done.size() == 1);
+    result = co_await tandem::wait(all, all_completed, 0s);
+    CHECK(result.done.size() == 1);
+    result = co_await tandem::wait(handles(1, all[1]));
+    CHECK(result.done.size() == 1);
+    CHECK_FALSE(others_ran);
+    co_await ready;
+    CHECK(others_ran);
+  });
+}
+
 TEST_CASE("several may wait for the same handles, and a stopped waiter leaves the others alone") {
   in_a_group([](task_group& group) -> task<> {
     handles all = three(group);
@@ -174,6 +207,22 @@ TEST_CASE("bad arguments of wait are refused") {
     std::string text = co_await thrown_by(with_task_group(b));
     CHECK(text == "tandem: a task awaits its own handle, so it would wait for ever");
   }(body));
+}
+
+TEST_CASE("wait for a handle of another loop is logic_error, also if it would not have to wait") {
+  in_a_group([](task_group& group) -> task<> {
+    handles all = three(group);
+    co_await all[1];
+    for (auto condition : {first_completed, all_completed}) {
+      asio::io_context other(1);
+      std::exception_ptr error;
+      auto stranger = [&]() -> task<> { co_await tandem::wait(all, condition); };
+      tandem::spawn(other, stranger(), [&](std::exception_ptr e) { error = e; });
+      other.run();
+      REQUIRE(error);
+      CHECK_THROWS_AS(std::rethrow_exception(error), std::logic_error);
+    }
+  });
 }
 
 TEST_CASE("handles go into gather, timeout and race as they are, and stay with their group") {
@@ -419,6 +468,32 @@ TEST_CASE("bad use of as_completed is refused") {
     CHECK(text.find("two coroutines await next()") != std::string::npos);
     auto moved = std::move(stream);
     CHECK_THROWS_AS(stream.next(), std::logic_error);
+  };
+  simulate(main());
+}
+
+TEST_CASE("a stream that is given another one drops its own, whose tasks are stopped") {
+  std::string ended;
+  auto main = [&]() -> task<> {
+    auto work = [&](const char* name, clock::duration d) -> task<int> {
+      kit::at_exit note([&] { ended += name; });
+      co_await sleep_for(d);
+      co_return 1;
+    };
+    std::vector<task<int>> first, second;
+    first.push_back(after(1s, 1));
+    first.push_back(work("first ", 1h));
+    second.push_back(work("second ", 2s));
+    auto stream = as_completed(std::move(first));
+    co_await stream.next();
+    stream = as_completed(std::move(second));
+    auto one = co_await stream.next();
+    CHECK(one->index == 0);
+    CHECK(one->outcome.value() == 1);
+    CHECK(clock::now() == at(3s));
+    CHECK(ended == "first second ");
+    one = co_await stream.next();
+    CHECK(!one);
   };
   simulate(main());
 }
