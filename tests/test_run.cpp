@@ -84,8 +84,8 @@ TEST_CASE("run inside a coroutine throws logic_error, and so does simulate") {
     const auto refused = [&](auto attempt) {
       try {
         attempt();
-      } catch (const std::logic_error&) {
-        ++errors;
+      } catch (const std::logic_error& e) {
+        errors += std::string(e.what()).find("co_await the task") != std::string::npos;
       }
     };
     refused([] { run(answer()); });
@@ -124,6 +124,53 @@ TEST_CASE("run stops what was spawned on its context, lets it clean up, and retu
     CHECK(cleaned);
     CHECK(kit::counted::live() == 0);
   }
+}
+
+TEST_CASE("what was spawned is stopped when the task has ended, the latest first") {
+  for (bool real : {true, false}) {
+    std::string order;
+    auto background = [&](char name) -> task<> {
+      const kit::at_exit note([&] { order += name; });
+      co_await sleep_for(1h);
+    };
+    auto main = [&]() -> task<> {
+      const auto executor = co_await tandem::this_task::executor;
+      for (char name : {'a', 'b', 'c'}) spawn(executor, background(name), asio::detached);
+      co_await yield();
+      co_await yield();
+      order += "main ";
+    };
+    real ? run(main()) : simulate(main());
+    CHECK(order == "main cba");
+  }
+}
+
+TEST_CASE("run on a context runs what was posted and spawned there, and leaves it as it is when its task has ended") {
+  asio::io_context context;
+  kit::gate first, second;
+  std::string order;
+  auto background = [&]() -> task<> {
+    order += "spawned ";
+    first.open_one();
+    co_await second.wait();
+    order += "afterwards";
+  };
+  auto main = [&]() -> task<> {
+    co_await first.wait();
+    order += "main ";
+  };
+  asio::post(context, [&] { order += "handler "; });
+  spawn(context, background(), asio::detached);
+  run(context, main());
+  CHECK(order == "handler spawned main ");
+  auto opens = [&]() -> task<> {
+    second.open_one();
+    co_return;
+  };
+  run(context, opens());
+  context.restart();
+  context.run();
+  CHECK(order == "handler spawned main afterwards");
 }
 
 TEST_CASE("real_run does not wait for somebody else's handlers, but runs those of what was spawned") {
@@ -207,6 +254,24 @@ TEST_CASE("a context that is stopped before the task has ended is runtime_error,
   CHECK(kit::live_frames() == 0);
 }
 
+TEST_CASE(
+    "a context that runs out of work with an operation lost is runtime_error, and the task goes with the context") {
+  {
+    std::shared_ptr<void> keeper;
+    asio::io_context context;
+    auto loses = [&](kit::counted) -> task<> {
+      co_await asio::async_initiate<const tandem::use_task_t, void()>(
+          [&](auto handler) { keeper = std::make_shared<decltype(handler)>(std::move(handler)); }, use_task);
+    };
+    CHECK_THROWS_WITH(run(context, loses({})),
+                      "tandem::run: the io_context was stopped, or ran out of work, before the task had ended");
+    CHECK(kit::counted::live() == 1);
+    keeper.reset();
+  }
+  CHECK(kit::counted::live() == 0);
+  CHECK(kit::live_frames() == 0);
+}
+
 TEST_CASE("an exception from somebody else's handler leaves run, and the task goes with the context") {
   {
     asio::io_context context;
@@ -284,6 +349,55 @@ TEST_CASE("real_a signal that the program ignores stays ignored") {
   };
   CHECK(run(main()) == 1);
   CHECK(std::signal(SIGINT, old) == SIG_IGN);
+}
+
+namespace {
+
+void heard(int) {}
+
+/// What a signal does now: SIG_DFL, SIG_IGN, or a handler.
+auto action_of(int signal) {
+  struct sigaction now = {};
+  sigaction(signal, nullptr, &now);
+  return now.sa_handler;
+}
+
+}  // namespace
+
+TEST_CASE("real_after a run a signal has its default action: an earlier handler is not put back") {
+  for (int signal : {SIGINT, SIGTERM}) {
+    const auto old = std::signal(signal, heard);
+    CHECK(run(answer()) == 42);
+    CHECK((action_of(signal) == SIG_DFL));
+    std::signal(signal, heard);
+    auto main = [&]() -> task<> {
+      std::raise(signal);
+      co_await tandem::finally(sleep_for(1h), [&]() -> task<> {
+        CHECK((action_of(signal) == SIG_DFL));
+        co_return;
+      });
+    };
+    CHECK_THROWS_AS(run(main()), tandem::interrupted);
+    CHECK((action_of(signal) == SIG_DFL));
+    std::signal(signal, old);
+  }
+}
+
+TEST_CASE("real_run on a given context, and simulate, leave signals to the program") {
+  for (int signal : {SIGINT, SIGTERM}) {
+    const auto old = std::signal(signal, heard);
+    auto main = [&]() -> task<int> {
+      CHECK((action_of(signal) == heard));
+      std::raise(signal);
+      co_await yield();
+      co_return 1;
+    };
+    asio::io_context context;
+    CHECK(run(context, main()) == 1);
+    CHECK(simulate(main()) == 1);
+    CHECK((action_of(signal) == heard));
+    std::signal(signal, old);
+  }
 }
 
 TEST_CASE("real_a signal is heard again after the loop had nothing to do for a while") {
@@ -545,7 +659,7 @@ TEST_CASE("real_coroutines that are always ready starve neither sockets nor time
       asio::ip::tcp::acceptor acceptor(executor, {asio::ip::address_v4::loopback(), 0});
       asio::ip::tcp::socket near(executor);
       auto bound10 = co_await tandem::gather(acceptor.async_accept(use_task),
-                                                    near.async_connect(acceptor.local_endpoint(), use_task));
+                                             near.async_connect(acceptor.local_endpoint(), use_task));
       auto& [far, nothing] = bound10;
       (void)nothing;
       char byte = 'x';
