@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -21,7 +23,8 @@ using tandem::return_exceptions;
 using tandem::simulate;
 using tandem::task;
 
-TEST_CASE("an outcome has a value or an error, and value() gives the one or throws the other, as often as it is asked") {
+TEST_CASE(
+    "an outcome has a value or an error, and value() gives the one or throws the other, as often as it is asked") {
   auto main = []() -> task<> {
     auto fails = []() -> task<int> {
       throw std::runtime_error("bad");
@@ -83,6 +86,64 @@ TEST_CASE("outcomes of references and of move-only values") {
     CHECK(&r.value().get() == &target);
     const std::unique_ptr<int> taken = std::move(u).value();
     CHECK(*taken == 1);
+  };
+  simulate(main());
+}
+
+TEST_CASE("an outcome is copied and assigned as its value is, from a value to an error and back") {
+  struct constant {
+    const int value = 1;
+  };
+  STATIC_REQUIRE(std::is_copy_constructible_v<outcome<int>>);
+  STATIC_REQUIRE(std::is_copy_assignable_v<outcome<std::string>>);
+  STATIC_REQUIRE(std::is_copy_assignable_v<outcome<>>);
+  STATIC_REQUIRE(std::is_copy_assignable_v<outcome<int&>>);
+  STATIC_REQUIRE(!std::is_copy_constructible_v<outcome<std::unique_ptr<int>>>);
+  STATIC_REQUIRE(!std::is_copy_assignable_v<outcome<std::unique_ptr<int>>>);
+  STATIC_REQUIRE(std::is_move_assignable_v<outcome<std::unique_ptr<int>>>);
+  STATIC_REQUIRE(std::is_copy_constructible_v<outcome<constant>>);
+  STATIC_REQUIRE(!std::is_move_assignable_v<outcome<constant>>);
+  auto main = []() -> task<> {
+    auto fails = []() -> task<std::string> {
+      throw std::runtime_error("bad");
+      co_return "";
+    };
+    const std::string text(100, 'a');
+    const auto ended = co_await gather(return_exceptions, after(1s, text), fails());
+    const auto& [good, bad] = ended;
+    outcome<std::string> one = good, two = bad;
+    one = bad;
+    two = good;
+    CHECK_THROWS_WITH(one.value(), "bad");
+    CHECK(two.value() == text);
+    CHECK_FALSE(two.error());
+    std::swap(one, two);
+    CHECK(one.value() == text);
+    CHECK_THROWS_WITH(two.value(), "bad");
+    auto& same = one;
+    one = same;
+    CHECK(one.value() == text);
+    CHECK(good.value() == text);
+    CHECK_THROWS_WITH(bad.value(), "bad");
+  };
+  simulate(main());
+}
+
+TEST_CASE("value() of an outcome that stays is a reference to what is kept, that of one that goes moves it out") {
+  auto main = []() -> task<> {
+    auto nothing = []() -> task<> { co_return; };
+    auto ended = co_await gather(return_exceptions, after(1s, std::string(100, 'a')), nothing());
+    auto& [text, none] = ended;
+    STATIC_REQUIRE(std::is_same_v<decltype(none.value()), std::monostate&>);
+    STATIC_REQUIRE(std::is_same_v<decltype(std::as_const(text).value()), const std::string&>);
+    STATIC_REQUIRE(std::is_same_v<decltype(std::move(text).value()), std::string>);
+    none.value();
+    text.value() += 'b';
+    CHECK(&text.value() == &std::as_const(text).value());
+    const char* const characters = text.value().data();
+    const std::string taken = std::move(text).value();
+    CHECK(taken == std::string(100, 'a') + 'b');
+    CHECK((taken.data() == characters));
   };
   simulate(main());
 }
