@@ -145,6 +145,24 @@ TEST_CASE("deadline counts to a point in time; one that has passed leaves what n
   simulate(main());
 }
 
+TEST_CASE("the time of a limit counts from the co_await, that of a deadline from nowhere") {
+  auto main = []() -> task<> {
+    auto limited = timeout(2s, after(1s, 1));
+    auto optional = try_timeout(2s, after(1s, 2));
+    auto due = deadline(at(2s), after(1s, 3));
+    co_await sleep_for(5s);
+    const int one = co_await std::move(limited);
+    CHECK(one == 1);
+    const std::optional<int> two = co_await std::move(optional);
+    CHECK(two == 2);
+    CHECK(clock::now() == at(7s));
+    const std::string text = co_await thrown_by(std::move(due));
+    CHECK(text.starts_with("tandem::timed_out"));
+    CHECK(clock::now() == at(7s));
+  };
+  simulate(main());
+}
+
 TEST_CASE("time limits nest: the nearer one fires, and an outer stop is not hidden by an inner limit") {
   auto main = []() -> task<> {
     const std::string inner = co_await thrown_by(timeout(10s, timeout(1s, sleep_for(1h))));
@@ -490,6 +508,40 @@ TEST_CASE("a clean-up may be any callable that returns an awaitable") {
   simulate(main());
 }
 
+TEST_CASE("a clean-up, and what with_resource is given, are kept until they have ended") {
+  std::string used;
+  auto uses = [&](const char* text) {
+    return [&used, name = std::make_shared<std::string>(text)](auto&...) -> task<> {
+      co_await sleep_for(1s);
+      used += *name + " ";
+    };
+  };
+  auto make = [&] {
+    auto cleanup = [&used, name = std::make_shared<std::string>("clean-up")]() -> task<> {
+      co_await sleep_for(1s);
+      used += *name + " ";
+    };
+    return finally(yield(), cleanup);
+  };
+  auto make_another = [&] {
+    auto acquire = [n = std::make_shared<int>(7)]() -> task<int> {
+      co_await sleep_for(1s);
+      co_return *n;
+    };
+    auto body = uses("body"), release = uses("release");
+    return with_resource(acquire, body, release);
+  };
+  auto main = [&]() -> task<> {
+    auto one = make();
+    co_await std::move(one);
+    auto another = make_another();
+    co_await std::move(another);
+    CHECK(clock::now() == at(4s));
+  };
+  simulate(main());
+  CHECK(used == "clean-up body release ");
+}
+
 TEST_CASE("a stop that comes during the clean-up does not cut it short; the value is delivered") {
   bool cleaned = false, went_on = false;
   int value = 0;
@@ -639,6 +691,34 @@ TEST_CASE("a resource may be a reference to what somebody else owns") {
   simulate(main());
   CHECK(released == 1);
   CHECK(shared.number == 2);
+}
+
+TEST_CASE("a stop that comes during the acquisition, or while something is released, cuts neither short") {
+  std::string log;
+  auto acquire = []() -> task<connection> { co_return co_await shield(connect(1)); };
+  auto body = [&](connection&) -> task<> {
+    log += "body ";
+    co_await sleep_for(1s);
+    log += "to its end ";
+  };
+  auto release = [&](connection&) -> task<> {
+    log += "release ";
+    co_await sleep_for(1s);
+    const bool asked = co_await tandem::this_task::cancel_requested;
+    log += asked ? "asked to stop " : "to its end ";
+  };
+  auto main = [&]() -> task<> {
+    auto late = co_await try_timeout(500ms, with_resource(acquire, body, release));
+    CHECK_FALSE(late);
+    CHECK(log == "body release to its end ");
+    CHECK(clock::now() == at(2s));
+    log.clear();
+    auto in_spite = co_await try_timeout(2500ms, with_resource(connect(2), body, release));
+    CHECK(in_spite);
+    CHECK(log == "body to its end release to its end ");
+    CHECK(clock::now() == at(5s));
+  };
+  simulate(main());
 }
 
 TEST_CASE("with_resource releases nothing if nothing was acquired") {

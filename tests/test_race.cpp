@@ -74,6 +74,28 @@ TEST_CASE("arms of void have an index and a monostate") {
   simulate(main());
 }
 
+TEST_CASE("the arms start in order, each running until it first waits, and those of a vector too") {
+  std::string order;
+  auto main = [&]() -> task<> {
+    auto arm = [&](char name) -> task<int> {
+      order += name;
+      co_await yield();
+      order += name;
+      co_return 1;
+    };
+    auto first = co_await race(arm('a'), arm('b'), arm('c'));
+    CHECK(first.index() == 0);
+    CHECK(order == "abca");
+    order.clear();
+    std::vector<task<int>> arms;
+    for (char name : {'d', 'e'}) arms.push_back(arm(name));
+    auto second = co_await race(std::move(arms));
+    CHECK(second.index() == 0);
+    CHECK(order == "ded");
+  };
+  simulate(main());
+}
+
 TEST_CASE("once an arm has ended no further one starts") {
   bool started = false;
   auto main = [&]() -> task<> {
@@ -172,7 +194,8 @@ TEST_CASE("failures of losers that come while they are stopped join the first in
   simulate(main());
 }
 
-TEST_CASE("a handle that wins with a failure, and a loser that fails in its clean-up, are both told, the winner first") {
+TEST_CASE(
+    "a handle that wins with a failure, and a loser that fails in its clean-up, are both told, the winner first") {
   auto main = []() -> task<> {
     auto loser = []() -> task<int> {
       co_return co_await tandem::finally(after(9s, 1), []() -> task<> {
@@ -304,6 +327,29 @@ TEST_CASE("a value that comes too late is handed to on_discard") {
   CHECK(discarded == std::vector{20, 30, 2});
 }
 
+TEST_CASE("a value that had decided is discarded too if a loser fails in its clean-up, which is thrown") {
+  std::vector<int> discarded;
+  auto main = [&]() -> task<> {
+    auto keep = [&](int v) { discarded.push_back(v); };
+    auto loser = []() -> task<int> {
+      auto cleanup = [] { return fail_after(1s, "clean-up"); };
+      co_return co_await tandem::finally(after(9s, 1), cleanup);
+    };
+    std::string text =
+        co_await thrown_by(race(after(1s, 10), loser(), stubborn_after(3s, 30), after(9s, 2)).on_discard(keep));
+    CHECK(text == "clean-up");
+    CHECK(clock::now() == at(3s));
+    CHECK(discarded == std::vector{30, 10});
+    std::vector<task<int>> arms;
+    arms.push_back(loser());
+    arms.push_back(after(1s, 20));
+    text = co_await thrown_by(race(std::move(arms)).on_discard(keep));
+    CHECK(text == "clean-up");
+    CHECK(discarded == std::vector{30, 10, 20});
+  };
+  simulate(main());
+}
+
 TEST_CASE("what on_discard throws is thrown") {
   auto main = []() -> task<> {
     auto refuse = [](int v) {
@@ -328,6 +374,30 @@ TEST_CASE("a range of tasks is raced, one arm too") {
     }
     auto alone = co_await race(after(1s, 3));
     CHECK(alone.value() == 3);
+  };
+  simulate(main());
+}
+
+TEST_CASE("of a range of tasks a failure decides as of single ones, and first_successful passes over it") {
+  auto main = []() -> task<> {
+    const auto range = [](auto... tasks) {
+      std::vector<task<int>> arms;
+      (arms.push_back(std::move(tasks)), ...);
+      return arms;
+    };
+    auto arms = range(after(2s, 1), fail_after(1s, "broken"));
+    std::string text = co_await thrown_by(race(std::move(arms)));
+    CHECK(text == "broken");
+    CHECK(clock::now() == at(1s));
+    arms = range(fail_after(1s, "a"), after(2s, 7), after(9s, 1));
+    auto first = co_await race(first_successful, std::move(arms));
+    CHECK(first.index() == 1);
+    CHECK(first.value() == 7);
+    CHECK(clock::now() == at(3s));
+    arms = range(fail_after(2s, "a"), fail_after(1s, "b"));
+    text = co_await thrown_by(race(first_successful, std::move(arms)));
+    CHECK(text == "tandem::exception_group: 2 failures: b; a");
+    CHECK(clock::now() == at(5s));
   };
   simulate(main());
 }
