@@ -455,6 +455,12 @@ TEST_CASE("transform keeps the order, runs at most limit at a time, and pulls el
     std::vector<int> many(100, 1);
     co_await transform(many, square);
     CHECK(most == 16);  // the limit that the page states
+    most = 0;
+    co_await for_each(many, square);
+    CHECK(most == 16);
+    most = 0;
+    co_await transform(return_exceptions, many, square);
+    CHECK(most == 16);
   };
   simulate(main());
 }
@@ -572,6 +578,28 @@ TEST_CASE("a failure in transform stops the rest and starts no more, wherever it
     } range;
     text = co_await thrown_by(for_each(range, [](int) { return sleep_for(1h); }));
     CHECK(text == "iterator");
+  };
+  simulate(main());
+}
+
+TEST_CASE("failures that come up while the rest is being stopped join the first, in a vector and in a fan-out too") {
+  auto main = []() -> task<> {
+    auto one = [](int i) -> task<int> {
+      if (i == 0) co_return co_await fail_after(1s, "first");
+      auto cleanup = [] { return fail_after(1s, "clean-up"); };
+      co_return co_await tandem::finally(after(1h, i), cleanup);
+    };
+    const std::string both = "tandem::exception_group: 3 failures: first; clean-up; clean-up";
+    std::vector<task<int>> tasks;
+    for (int i : {1, 0, 2}) tasks.push_back(one(i));
+    std::string text = co_await thrown_by(gather(std::move(tasks)));
+    CHECK(text == both);
+    const std::vector<int> ids{1, 0, 2, 3};
+    text = co_await thrown_by(transform(ids, one, {.limit = 3}));
+    CHECK(text == both);
+    text = co_await thrown_by(for_each(ids, one, {.limit = 3}));
+    CHECK(text == both);
+    CHECK(clock::now() == at(6s));
   };
   simulate(main());
 }
@@ -720,6 +748,10 @@ TEST_CASE("a limit of zero is invalid_argument that names the function") {
   CHECK_THROWS_WITH(transform(ids, [](int i) { return after(1s, i); }, {.limit = 0}),
                     "tandem::transform: the limit is 0; it must be at least 1");
   CHECK_THROWS_AS(for_each(ids, [](int) { return sleep_for(1s); }, {.limit = 0}), std::invalid_argument);
+  CHECK_THROWS_WITH(for_each(ids, [](int) { return sleep_for(1s); }, {.limit = 0}),
+                    "tandem::for_each: the limit is 0; it must be at least 1");
+  CHECK_THROWS_AS(transform(return_exceptions, ids, [](int i) { return after(1s, i); }, {.limit = 0}),
+                  std::invalid_argument);
 }
 
 TEST_CASE("a million immediate children of for_each need no more stack than one") {

@@ -236,7 +236,7 @@ TEST_CASE("a failure that comes at once, in the body or a child, is the group's"
       CHECK(h.done());
       auto late = group.spawn(stand_by());  // into a group that is stopping
       CHECK(late.done());
-      CHECK(late.outcome().error() != nullptr);
+      CHECK_THROWS_AS(late.outcome().value(), tandem::cancelled);
       co_await stand_by();
     };
     std::string text = co_await thrown_by(with_task_group(spawns));
@@ -348,6 +348,65 @@ TEST_CASE("close asks the children to finish, and stops what is left after the g
   simulate(main());
 }
 
+TEST_CASE("a close without a grace has no end: what is left has all the time it needs") {
+  auto main = []() -> task<> {
+    auto body = [](task_group& group) -> task<int> {
+      auto child = group.spawn(after(1'000'000h, 7));
+      group.close();
+      CHECK(group.is_closing());
+      co_await group.closing();
+      CHECK(clock::now() == at(0s));
+      co_return co_await child;
+    };
+    const int seven = co_await with_task_group(body);
+    CHECK(seven == 7);
+    CHECK(clock::now() == at(1'000'000h));
+  };
+  simulate(main());
+}
+
+TEST_CASE("size counts the children that have not ended, background ones and those that clean up included") {
+  auto main = []() -> task<> {
+    auto body = [](task_group& group) -> task<> {
+      CHECK(group.size() == 0);
+      group.spawn(after(1s, 1), {.background = true});
+      auto slow = group.spawn(tandem::finally(stand_by(), [] { return sleep_for(3s); }));
+      auto at_once = []() -> task<> { co_return; };
+      group.spawn(at_once());
+      CHECK(group.size() == 2);
+      slow.cancel();
+      CHECK(group.size() == 2);
+      co_await sleep_for(2s);
+      CHECK(group.size() == 1);
+      co_await sleep_for(2s);
+      CHECK(group.size() == 0);
+    };
+    co_await with_task_group(body);
+  };
+  simulate(main());
+}
+
+TEST_CASE("the callable of a group is kept until the group has ended, though its body has") {
+  auto main = []() -> task<> {
+    int seen = 0;
+    auto make = [&] {
+      auto body = [&seen, kept = std::make_shared<int>(7)](task_group& group) -> task<> {
+        auto child = [](int& to, const std::shared_ptr<int>& from) -> task<> {
+          co_await sleep_for(1s);
+          to = *from;
+        };
+        group.spawn(child(seen, kept));
+        co_return;
+      };
+      return with_task_group(body);
+    };
+    auto group = make();
+    co_await std::move(group);
+    CHECK(seen == 7);
+  };
+  simulate(main());
+}
+
 TEST_CASE("start goes on once the child says that it is ready") {
   auto main = []() -> task<> {
     auto serve = [](started<int> ready) -> task<> {
@@ -369,6 +428,57 @@ TEST_CASE("start goes on once the child says that it is ready") {
     };
     co_await with_task_group(body);
     CHECK(clock::now() == at(3s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("a child that is started in the background does not keep its group open") {
+  auto main = []() -> task<> {
+    bool stopped = false;
+    auto serve = [&](started<> ready) -> task<> {
+      kit::at_exit note([&] { stopped = true; });
+      co_await sleep_for(1s);
+      ready();
+      co_await stand_by();
+    };
+    auto body = [&](task_group& group) -> task<> {
+      co_await group.start(serve, {.background = true});
+      co_await sleep_for(1s);
+      CHECK_FALSE(stopped);
+    };
+    co_await with_task_group(body);
+    CHECK(stopped);
+    CHECK(clock::now() == at(2s));
+  };
+  simulate(main());
+}
+
+TEST_CASE("copies of a started share what they report to, and no second call is heard through any of them") {
+  auto main = []() -> task<> {
+    auto reports = [](started<int> ready) -> task<> {
+      co_await sleep_for(1s);
+      ready(1);
+    };
+    auto serve = [&](started<int> ready) -> task<> {
+      co_await reports(ready);
+      CHECK_THROWS_AS(ready(2), std::logic_error);
+      const auto copy = ready;
+      CHECK_THROWS_AS(copy(3), std::logic_error);
+    };
+    auto forgets = [](started<>) -> task<> { co_await yield(); };
+    auto body = [&](task_group& group) -> task<> {
+      const int one = co_await group.start<int>(serve);
+      CHECK(one == 1);
+      CHECK(clock::now() == at(1s));
+      bool is_logic_error = false;
+      try {
+        co_await group.start(forgets);
+      } catch (const std::logic_error&) {
+        is_logic_error = true;
+      }
+      CHECK(is_logic_error);
+    };
+    co_await with_task_group(body);
   };
   simulate(main());
 }
