@@ -9,6 +9,7 @@
 #include <type_traits>
 
 using namespace std::chrono_literals;
+using namespace tandem;  // and with it two clocks, of which clock:: says which
 
 TEST_CASE("outside a loop the clock is real and never goes back") {
   const auto before = std::chrono::steady_clock::now().time_since_epoch();
@@ -38,6 +39,30 @@ TEST_CASE("a handler of the context sees virtual time too") {
     asio::post(co_await tandem::this_task::executor, [&] { seen = tandem::clock::now(); });
     co_await tandem::sleep_for(1s);
     CHECK(seen == tandem::clock::time_point(1h));
+  };
+  tandem::simulate(main());
+}
+
+TEST_CASE("in a loop that is run the clock is the real one") {
+  auto main = []() -> task<> {
+    const auto before = std::chrono::steady_clock::now().time_since_epoch();
+    const auto inside = clock::now().time_since_epoch();
+    co_await yield();
+    const auto later = clock::now().time_since_epoch();
+    CHECK(before <= inside);
+    CHECK(inside <= later);
+    CHECK(later <= std::chrono::steady_clock::now().time_since_epoch());
+  };
+  tandem::run(main());
+}
+
+TEST_CASE("on another thread than that of a simulation the clock is real") {
+  auto main = []() -> task<> {
+    const auto before = std::chrono::steady_clock::now().time_since_epoch();
+    const auto there = co_await tandem::to_thread([] { return clock::now(); });
+    CHECK(there.time_since_epoch() >= before);
+    CHECK(there.time_since_epoch() <= std::chrono::steady_clock::now().time_since_epoch());
+    CHECK(clock::now() == clock::time_point());
   };
   tandem::simulate(main());
 }

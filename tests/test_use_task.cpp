@@ -24,10 +24,14 @@ namespace token = asio::experimental;
 #endif
 
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
+#include <thread>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -45,7 +49,8 @@ task<std::pair<tcp::socket, tcp::socket>> connected() {
   auto executor = co_await tandem::this_task::executor;
   tcp::acceptor acceptor(executor, loopback());
   tcp::socket near(executor);
-  auto bound16 = co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint(), use_task));
+  auto bound16 =
+      co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint(), use_task));
   auto& [far, nothing] = bound16;
   (void)nothing;
   co_return std::pair(std::move(near), std::move(far));
@@ -155,7 +160,8 @@ TEST_CASE("use_task can be a socket's default token") {
     auto executor = co_await tandem::this_task::executor;
     tcp::acceptor acceptor(executor, loopback());
     socket near(executor);
-    auto bound19 = co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint()));
+    auto bound19 =
+        co_await tandem::gather(acceptor.async_accept(use_task), near.async_connect(acceptor.local_endpoint()));
     auto& [far, nothing] = bound19;
     (void)nothing;
     co_await asio::async_write(far, asio::buffer("x", 1), use_task);
@@ -225,6 +231,65 @@ TEST_CASE("a handler destroyed later by whoever kept it is operation_aborted, no
     CHECK(aborted);
   };
   tandem::run(main());
+}
+
+TEST_CASE("a handler that is destroyed because of a stop stops the coroutine") {
+  auto main = []() -> task<> {
+    bool went_on = false;
+    auto body = [&]() -> task<> {
+      const kit::counted here;
+      try {
+        co_await asio::async_initiate<const tandem::use_task_t, void(error_code)>(
+            [](auto handler) {
+              auto kept = std::make_shared<std::optional<decltype(handler)>>(std::move(handler));
+              asio::get_associated_cancellation_slot(**kept).assign([kept](asio::cancellation_type_t) {
+                asio::post(asio::get_associated_executor(**kept), [kept] { kept->reset(); });
+              });
+            },
+            use_task);
+      } catch (...) {
+      }
+      went_on = true;
+    };
+    const auto late = co_await tandem::try_timeout(0s, body());
+    CHECK_FALSE(late);
+    CHECK_FALSE(went_on);
+    CHECK(kit::counted::live() == 0);
+  };
+  tandem::run(main());
+}
+
+TEST_CASE(
+    "what a handler gets on another thread is delivered though a stop comes before it is home, which is asked for") {
+  asio::io_context context;
+  asio::cancellation_signal signal;
+  std::function<void()> complete;
+  int value = 0;
+  bool asked = false, went_on = false, cancelled = false;
+  auto waits = [&]() -> task<> {
+    value = co_await asio::async_initiate<const tandem::use_task_t, void(error_code, int)>(
+        [&](auto handler) {
+          asio::get_associated_cancellation_slot(handler).assign([&](asio::cancellation_type_t) { asked = true; });
+          auto kept = std::make_shared<decltype(handler)>(std::move(handler));
+          complete = [kept] { std::move (*kept)(error_code(), 7); };
+        },
+        use_task);
+    co_await tandem::yield();
+    went_on = true;
+  };
+  auto completes_and_stops = [&]() -> task<> {
+    std::thread(std::exchange(complete, nullptr)).join();
+    signal.emit(asio::cancellation_type::terminal);
+    co_return;
+  };
+  tandem::spawn(context, waits(),
+                asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { cancelled = e != nullptr; }));
+  tandem::spawn(context, completes_and_stops(), asio::detached);
+  context.run();
+  CHECK(value == 7);
+  CHECK(asked);
+  CHECK_FALSE(went_on);
+  CHECK(cancelled);
 }
 
 TEST_CASE("three million completions inside the initiating function need no more stack than one") {
