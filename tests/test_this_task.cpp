@@ -101,6 +101,29 @@ TEST_CASE("sleep_until takes a point in time; one that has passed waits for the 
   simulate(main());
 }
 
+TEST_CASE("a sleep of no time waits until all that is ready has had its turn") {
+  for (bool until : {false, true}) {
+    std::string order;
+    auto sleeps = [&]() -> task<> {
+      if (until)
+        co_await tandem::sleep_until(clock::now() - 1h);
+      else
+        co_await sleep_for(0s);
+      order += "slept ";
+    };
+    auto other = [&](const char* name) -> task<> {
+      co_await yield();
+      order += name;
+    };
+    auto main = [&]() -> task<> { co_await tandem::gather(other("a "), sleeps(), other("b ")); };
+    simulate(main());
+    CHECK(order == "a b slept ");
+    order.clear();
+    run(main());
+    CHECK(order == "a b slept ");
+  }
+}
+
 TEST_CASE("sleep_for takes any duration: it rounds up, and what is beyond the clock waits for ever") {
   auto main = []() -> task<> {
     co_await sleep_for(std::chrono::duration<double>(0.25));
