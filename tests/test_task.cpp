@@ -150,6 +150,26 @@ TEST_CASE("an immediate await neither suspends nor lets anyone else run") {
   CHECK(order == std::vector<int>{1, 1, 1, 2});
 }
 
+TEST_CASE("who awaits a task that has waited goes on as soon as that has ended, before all that is ready") {
+  std::string order;
+  auto child = [&]() -> task<> {
+    co_await yield();
+    order += "child ";
+  };
+  auto awaits = [&]() -> task<> {
+    auto between = [&]() -> task<> { co_await child(); };
+    co_await between();
+    order += "awaiter ";
+  };
+  auto other = [&]() -> task<> {
+    co_await yield();
+    order += "other ";
+  };
+  auto main = [&]() -> task<> { co_await tandem::gather(awaits(), other()); };
+  tandem::simulate(main());
+  CHECK(order == "child awaiter other ");
+}
+
 TEST_CASE("the frame of a child, with its parameters, is destroyed before its awaiter goes on") {
   auto holder = [](kit::counted, bool wait) -> task<int> {
     if (wait) co_await yield();
@@ -196,6 +216,15 @@ TEST_CASE("awaiting a moved-from or already awaited task throws logic_error") {
     CHECK(errors == 3);
   };
   tandem::simulate(main());
+}
+
+TEST_CASE("a task is one pointer, moves without throwing, and is not copied") {
+  STATIC_REQUIRE(sizeof(task<>) == sizeof(void*));
+  STATIC_REQUIRE(sizeof(task<std::string>) == sizeof(void*));
+  STATIC_REQUIRE(std::is_nothrow_move_constructible_v<task<no_default>>);
+  STATIC_REQUIRE(std::is_nothrow_move_assignable_v<task<no_default>>);
+  STATIC_REQUIRE(!std::is_copy_constructible_v<task<int>>);
+  STATIC_REQUIRE(!std::is_convertible_v<task<int>, bool>);
 }
 
 TEST_CASE("a task is moved by assignment and by swap, also onto itself") {
