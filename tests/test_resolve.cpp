@@ -78,4 +78,8 @@ TEST_CASE("a null character in a name is refused, with the name") {
   using namespace std::string_literals;
   CHECK_THROWS_AS(resolve("exam\0ple.org"s, "80"), std::invalid_argument);
   CHECK_THROWS_AS(resolve("example.org", "8\0000"s), std::invalid_argument);
+  CHECK_THROWS_WITH(resolve("exam\0ple.org"s, "80"),
+                    "tandem::resolve: the host is 'exam\\0ple.org'; it must not have a null character");
+  CHECK_THROWS_WITH(resolve("example.org", "8\0000"s),
+                    "tandem::resolve: the service is '8\\00'; it must not have a null character");
 }

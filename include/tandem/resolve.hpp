@@ -41,13 +41,19 @@ typename Protocol::resolver::results_type resolve_now(const std::string& host, c
   return typename Protocol::resolver(context).resolve(host, service, flags);
 }
 
+inline void refuse_null_character(const std::string& name, const char* which) {
+  if (name.find('\0') == std::string::npos) return;
+  std::string text = std::string("tandem::resolve: the ") + which + " is '";
+  for (const char c : name) c == '\0' ? text += "\\0" : text += c;  // the text of an exception ends with such a one
+  throw std::invalid_argument(text + "'; it must not have a null character");
+}
+
 }  // namespace detail
 
 template <class Protocol>
 auto resolve(std::string host, std::string service, asio::ip::resolver_base::flags flags) {
-  for (const std::string& s : {host, service})
-    if (s.find('\0') != std::string::npos)
-      throw std::invalid_argument("tandem::resolve: there is a null character in '" + s + "'");
+  detail::refuse_null_character(host, "host");
+  detail::refuse_null_character(service, "service");
   return to_thread(abandon_on_cancel, detail::resolve_now<Protocol>, std::move(host), std::move(service), flags);
 }
 
