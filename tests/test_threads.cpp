@@ -12,6 +12,7 @@
 #include TANDEM_ASIO_HEADER(write.hpp)
 
 #include "catch.hpp"
+#include "kit/child_process.hpp"
 #include "kit/kit.hpp"
 
 #include <condition_variable>
@@ -128,6 +129,85 @@ TEST_CASE("function and arguments are destroyed before the coroutine goes on") {
   simulate(main());
 }
 
+TEST_CASE("function and arguments are destroyed on the thread of the call") {
+  struct notes_thread {
+    explicit notes_thread(std::set<std::thread::id>& s) : seen(&s) {}
+    notes_thread(notes_thread&& o) noexcept : seen(std::exchange(o.seen, nullptr)) {}
+    ~notes_thread() {
+      if (seen) seen->insert(std::this_thread::get_id());
+    }
+    std::thread::id operator()(const notes_thread&) const { return std::this_thread::get_id(); }
+    std::set<std::thread::id>* seen;
+  };
+  for (bool abandon : {false, true}) {
+    std::set<std::thread::id> seen;
+    auto main = [&]() -> task<> {
+      std::thread::id there;
+      if (abandon)
+        there = co_await to_thread(abandon_on_cancel, notes_thread(seen), notes_thread(seen));
+      else
+        there = co_await to_thread(notes_thread(seen), notes_thread(seen));
+      CHECK(seen == std::set{there});
+    };
+    simulate(main());
+  }
+}
+
+TEST_CASE("a failure of the call that comes after a stop is thrown, unless it is operation_aborted") {
+  auto main = []() -> task<> {
+    const auto fails_with = [](auto e) {
+      return [e](std::stop_token stop) {
+        while (!stop.stop_requested()) std::this_thread::yield();
+        throw e;
+      };
+    };
+    auto failure = fails_with(std::runtime_error("after the stop"));
+    std::string said = co_await kit::thrown_by(tandem::try_timeout(0s, to_thread(failure)));
+    CHECK(said == "after the stop");
+    auto refused = fails_with(tandem::system_error(asio::error::connection_refused, "refused"));
+    said = co_await kit::thrown_by(tandem::try_timeout(0s, to_thread(refused)));
+    CHECK(said.starts_with("refused"));
+    auto aborted = fails_with(tandem::system_error(asio::error::operation_aborted));
+    said = co_await kit::thrown_by(tandem::timeout(0s, to_thread(aborted)));
+    CHECK(said.starts_with("tandem::timed_out"));
+  };
+  tandem::run(main());
+}
+
+TEST_CASE("the pool has min(32, cores + 4) threads, and what is not running yet waits in line") {
+  const auto threads = static_cast<std::ptrdiff_t>(std::min(32u, std::thread::hardware_concurrency() + 4));
+  std::latch all_busy(threads);
+  std::counting_semaphore<> release(0);
+  std::atomic<int> from_the_line{0};
+  auto blocks = [&] {
+    all_busy.count_down();
+    release.acquire();
+  };
+  auto in_line = [&] { ++from_the_line; };
+  auto one = [&](bool first) -> task<> {
+    if (first)
+      co_await to_thread(blocks);
+    else
+      co_await to_thread(in_line);
+  };
+  auto looks = [&]() -> task<> {
+    while (!all_busy.try_wait()) co_await yield();
+    for (int i = 0; i != 1000; ++i) {  // one more thread would take them meanwhile
+      std::this_thread::yield();
+      co_await yield();
+    }
+    CHECK(from_the_line == 0);
+    release.release(threads);
+  };
+  auto main = [&]() -> task<> {
+    std::vector<task<>> all;
+    for (std::ptrdiff_t i = 0; i != threads + 10; ++i) all.push_back(one(i < threads));
+    co_await gather(gather(std::move(all)), looks());
+  };
+  tandem::run(main());
+  CHECK(from_the_line == 10);
+}
+
 TEST_CASE("a call takes what only moves, gives what only moves, and std::ref passes a reference") {
   auto main = []() -> task<> {
     auto p = std::make_unique<int>(1);
@@ -169,9 +249,9 @@ TEST_CASE("a stop waits for the call, whose value is delivered; the next wait st
   bool delivered = false, went_on = false;
   auto body = [&]() -> task<> {
     delivered = 7 == co_await to_thread([&] {
-      release.acquire();
-      return 7;
-    });
+                  release.acquire();
+                  return 7;
+                });
     co_await yield();
     went_on = true;
   };
@@ -244,9 +324,8 @@ TEST_CASE("abandon_on_cancel leaves the call behind at once, and what it gives i
     const auto got = co_await to_thread(abandon_on_cancel, call, s);
     CHECK(got.s_ == nullptr);
   };
-  tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) {
-                  cancelled = e != nullptr;
-                }));
+  tandem::spawn(context, main(),
+                asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { cancelled = e != nullptr; }));
   std::thread t([&] { context.run(); });
   s->begun.acquire();
   asio::post(context, [&] { signal.emit(asio::cancellation_type::terminal); });
@@ -291,6 +370,30 @@ TEST_CASE("destroying the context waits for the calls of its tasks") {
   CHECK(ended);
   CHECK(kit::counted::live() == 0);
   CHECK(kit::live_frames() == 0);
+}
+
+TEST_CASE("destroying the context does not wait for a call that may be left behind") {
+  struct shared {
+    std::binary_semaphore begun{0}, release{0}, over{0};
+  };
+  const auto s = std::make_shared<shared>();
+  auto call = [](std::shared_ptr<shared> p) {
+    p->begun.release();
+    p->release.acquire();
+    p->over.release();
+  };
+  {
+    asio::io_context context;
+    auto main = [&](kit::counted) -> task<> { co_await to_thread(abandon_on_cancel, call, s); };
+    tandem::spawn(context, main({}), asio::detached);
+    context.poll();
+    s->begun.acquire();
+    CHECK(kit::counted::live() == 1);
+  }
+  CHECK(kit::counted::live() == 0);
+  CHECK(kit::live_frames() == 0);
+  s->release.release();
+  s->over.acquire();
 }
 
 TEST_CASE("a to_thread is awaited once") {
@@ -407,9 +510,8 @@ TEST_CASE("a stop in the middle of a launch keeps an operation from starting") {
     went_on = true;
   };
   auto main = [&]() -> task<> { co_await gather(child()); };
-  tandem::spawn(context, main(), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) {
-                  cancelled = e != nullptr;
-                }));
+  tandem::spawn(context, main(),
+                asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { cancelled = e != nullptr; }));
   context.run();
   CHECK(cancelled);
   CHECK_FALSE(went_on);
@@ -444,6 +546,60 @@ TEST_CASE("on runs its tree on the other loop and goes on here with the result")
   };
   tandem::run(main());
   simulate(main());
+}
+
+TEST_CASE("under simulate virtual time stands still for the other loop, so that no time limit fires") {
+  elsewhere other;
+  auto main = [&]() -> task<> {
+    bool other_ended = false;
+    auto away = [&]() -> task<> {
+      const int two = co_await tandem::timeout(1ns, on(other.context(), doubled(1)));
+      CHECK(two == 2);
+      CHECK(tandem::clock::now() == kit::at(0s));
+      other_ended = true;
+    };
+    auto sleeps = [&]() -> task<> {
+      co_await sleep_for(1ns);
+      CHECK(other_ended);
+    };
+    co_await gather(sleeps(), away());
+  };
+  for (int i = 0; i != 20; ++i) simulate(main());
+}
+
+TEST_CASE("a value that is on its way home when the stop comes is delivered, and the next wait stops") {
+  for (bool in_a_turn : {false, true}) {
+    asio::io_context here, there;
+    asio::cancellation_signal signal;
+    int delivered = 0;
+    bool went_on = false, cancelled = false;
+    auto seven = []() -> task<int> { co_return 7; };
+    auto main = [&]() -> task<> {
+      delivered = co_await on(there, seven());
+      co_await yield();
+      went_on = true;
+    };
+    auto stops = [&]() -> task<> {
+      there.poll();  // the value is there now, and not yet here
+      signal.emit(asio::cancellation_type::terminal);
+      co_return;
+    };
+    tandem::spawn(here, main(),
+                  asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { cancelled = e != nullptr; }));
+    if (in_a_turn) tandem::spawn(here, stops(), asio::detached);
+    here.poll();
+    if (!in_a_turn) {
+      CHECK(delivered == 0);
+      there.poll();
+      signal.emit(asio::cancellation_type::terminal);
+      here.restart();
+      here.poll();
+    }
+    CHECK(delivered == 7);
+    CHECK(cancelled);
+    CHECK_FALSE(went_on);
+  }
+  CHECK(kit::live_frames() == 0);
 }
 
 TEST_CASE("what the other tree throws is thrown here") {
@@ -517,6 +673,39 @@ TEST_CASE("if the other context goes first, cancelled is thrown here") {
   CHECK(kit::live_frames() == 0);
 }
 
+TEST_CASE(
+    "if this context goes first, the other tree still finds what it refers to, runs to its end, and nobody hears") {
+  const int how = kit::in_child([] {  // the frames are given up on purpose; here nobody counts them as a leak
+    asio::io_context there;
+    kit::gate open;
+    bool ended = false, went_on = false;
+    auto away = [&](const std::string& text) -> task<> {
+      co_await open.wait();
+      ended = text == std::string(100, 'a');
+    };
+    auto main = [&]() -> task<> {
+      const std::string text(100, 'a');
+      co_await on(there, away(text));
+      went_on = true;
+    };
+    auto opens = [&]() -> task<> {
+      open.open_one();
+      co_return;
+    };
+    {
+      asio::io_context here;
+      tandem::spawn(here, main(), asio::detached);
+      here.poll();
+      there.poll();
+    }
+    tandem::spawn(there, opens(), asio::detached);
+    there.restart();
+    there.poll();
+    return ended && !went_on ? 0 : 1;
+  });
+  CHECK(how == 0);
+}
+
 TEST_CASE("on the own loop it is one more tree, which a deadlock names") {
   kit::gate gate;
   auto waits = [&]() -> task<> { co_await gate.wait(); };
@@ -564,6 +753,7 @@ TEST_CASE("on hands over at every stop and every end of the context") {
 
 TEST_CASE("on refuses an empty executor and an empty task, and is awaited once") {
   CHECK_THROWS_AS(on(asio::any_io_executor(), doubled(1)), std::invalid_argument);
+  CHECK_THROWS_WITH(on(asio::any_io_executor(), doubled(1)), "tandem::on: the executor is empty");
   asio::io_context context;
   CHECK_THROWS_AS(on(context, task<>()), std::logic_error);
   auto main = [&]() -> task<> {
