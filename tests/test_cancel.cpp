@@ -2,6 +2,7 @@
 
 #include <tandem/gather.hpp>
 #include <tandem/run.hpp>
+#include <tandem/task_group.hpp>
 
 #include "kit/kit.hpp"
 
@@ -352,6 +353,28 @@ TEST_CASE("the deadline around a coroutine can be read: the earliest of the time
     CHECK(std::get<1>(both) == at(3s));
     auto in_cleanup = [&]() -> task<> { t = co_await read(); };
     co_await timeout(3s, finally(yield(), in_cleanup));
+    CHECK(t == clock::time_point::max());
+  };
+  simulate(main());
+}
+
+TEST_CASE("a child of a group has the deadline around the group, or a nearer one of its own; a spawned tree has none") {
+  auto main = []() -> task<> {
+    const auto read = []() -> task<clock::time_point> { co_return co_await tandem::this_task::deadline; };
+    auto body = [&](tandem::task_group& group) -> task<clock::time_point> {
+      auto nearer = group.spawn(timeout(1s, read()));
+      auto further = group.spawn(timeout(9s, read()));
+      auto child = group.spawn(read());
+      const clock::time_point own = co_await nearer;
+      CHECK(own == at(1s));
+      const clock::time_point around = co_await further;
+      CHECK(around == at(2s));
+      co_return co_await child;
+    };
+    clock::time_point t = co_await timeout(2s, tandem::with_task_group(body));
+    CHECK(t == at(2s));
+    const asio::any_io_executor executor = co_await tandem::this_task::executor;
+    t = co_await timeout(2s, tandem::spawn(executor, read(), tandem::use_task));
     CHECK(t == clock::time_point::max());
   };
   simulate(main());
