@@ -629,9 +629,10 @@ TEST_CASE("options that make no sense are refused by the call, each with its nam
   CHECK(text([](auto& o) { o.total_timeout = 0s; }) == "tandem::retry: total_timeout is 0 ns; it must be positive");
   CHECK(text([](auto& o) { o.attempt_timeout = 0s; }) == "tandem::retry: attempt_timeout is 0 ns; it must be positive");
   CHECK(text([](auto&) {}).empty());
-  CHECK_THROWS_WITH(retry_budget({.ratio = -1}), "tandem::retry_budget: ratio is -1.000000; it must not be negative");
+  CHECK_THROWS_WITH(retry_budget({.ratio = -1}),
+                    "tandem::retry_budget: ratio is -1.000000; it must be finite, and not negative");
   CHECK_THROWS_WITH(retry_budget({.per_second = std::nan("")}),
-                    "tandem::retry_budget: per_second is nan; it must not be negative");
+                    "tandem::retry_budget: per_second is nan; it must be finite, and not negative");
   CHECK_THROWS_AS(retry_budget({.ratio = -1}), std::invalid_argument);
   CHECK_THROWS_AS(retry_budget({.per_second = -1}), std::invalid_argument);
   CHECK_THROWS_AS(backoff({.base = -1ns}), std::invalid_argument);

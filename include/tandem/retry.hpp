@@ -237,10 +237,10 @@ inline clock::duration backoff::next() noexcept {
 inline retry_budget::retry_budget(retry_budget_options o) : options_(o), balance_(static_cast<double>(o.burst)) {
   if (!(o.ratio >= 0 && std::isfinite(o.ratio)))
     throw std::invalid_argument("tandem::retry_budget: ratio is " + std::to_string(o.ratio) +
-                                "; it must not be negative");
+                                "; it must be finite, and not negative");
   if (!(o.per_second >= 0 && std::isfinite(o.per_second)))
     throw std::invalid_argument("tandem::retry_budget: per_second is " + std::to_string(o.per_second) +
-                                "; it must not be negative");
+                                "; it must be finite, and not negative");
 }
 
 inline void retry_budget::refill() noexcept {
