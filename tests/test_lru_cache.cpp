@@ -6,6 +6,7 @@
 #include <tandem/run.hpp>
 #include <tandem/wait.hpp>
 
+#include "kit/allocations.hpp"
 #include "kit/kit.hpp"
 
 #include TANDEM_ASIO_HEADER(detached.hpp)
@@ -29,6 +30,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using kit::allocations;
 using kit::at;
 using kit::thrown_by;
 using tandem::clock;
@@ -40,19 +42,6 @@ using tandem::sleep_for;
 using tandem::task;
 using tandem::yield;
 namespace this_task = tandem::this_task;
-
-namespace {
-std::atomic<long> allocations{0};
-}  // namespace
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
 

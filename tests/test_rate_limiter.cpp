@@ -5,6 +5,7 @@
 #include <tandem/race.hpp>
 #include <tandem/run.hpp>
 
+#include "kit/allocations.hpp"
 #include "kit/kit.hpp"
 
 #include TANDEM_ASIO_HEADER(detached.hpp)
@@ -19,19 +20,8 @@
 #include <string>
 #include <vector>
 
-namespace {
-long allocations = 0;
-}
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-
 using namespace std::chrono_literals;
+using kit::allocations;
 using kit::at;
 using kit::thrown_by;
 using tandem::clock;

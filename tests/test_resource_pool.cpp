@@ -6,6 +6,7 @@
 #include <tandem/race.hpp>
 #include <tandem/run.hpp>
 
+#include "kit/allocations.hpp"
 #include "kit/captured_stderr.hpp"
 #include "kit/kit.hpp"
 
@@ -24,6 +25,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using kit::allocations;
 using kit::at;
 using kit::thrown_by;
 using tandem::clock;
@@ -36,19 +38,6 @@ using tandem::simulate;
 using tandem::sleep_for;
 using tandem::task;
 using tandem::with_transaction;
-
-namespace {
-std::atomic<long> allocations{0};
-}  // namespace
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
 

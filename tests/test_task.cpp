@@ -242,13 +242,13 @@ TEST_CASE("a task is moved by assignment and by swap, also onto itself") {
   CHECK(kit::live_frames() == 0);
 }
 
-TEST_CASE("ten million immediate awaits need no more stack than one") {
+TEST_CASE("a million immediate awaits need no more stack than one") {
   auto main = []() -> task<long> {
     long sum = 0;
-    for (int i = 0; i != 10'000'000; ++i) sum += co_await immediate(1);
+    for (int i = 0; i != 1'000'000; ++i) sum += co_await immediate(1);
     co_return sum;
   };
-  CHECK(tandem::simulate(main()) == 10'000'000);
+  CHECK(tandem::simulate(main()) == 1'000'000);
 }
 
 namespace {
