@@ -148,24 +148,28 @@ TEST_CASE("with a window of time, what is older does not count") {
   simulate(main());
 }
 
+namespace {
+template <class Error>
+task<> fails_with(circuit_breaker& breaker, Error e) {
+  auto call = [&]() -> task<> {
+    co_await yield();
+    throw e;
+  };
+  co_await thrown_by(breaker.run(call));
+}
+}  // namespace
+
 TEST_CASE("what the caller did wrong is no failure of the service, and what was stopped says nothing") {
   auto main = []() -> task<> {
     circuit_breaker breaker(by_ten);
-    const auto fails = [&](auto e) -> task<> {
-      auto f = [&]() -> task<> {
-        co_await yield();
-        throw e;
-      };
-      co_await thrown_by(breaker.run(f));
-    };
-    for (int i = 0; i != 5; ++i) co_await fails(std::invalid_argument("yours"));
+    for (int i = 0; i != 5; ++i) co_await fails_with(breaker, std::invalid_argument("yours"));
     CHECK(breaker.stats().succeeded == 5);
-    for (int i = 0; i != 5; ++i) co_await fails(tandem::cancelled());
+    for (int i = 0; i != 5; ++i) co_await fails_with(breaker, tandem::cancelled());
     auto never = [] { return sleep_for(1h); };
     for (int i = 0; i != 5; ++i) co_await tandem::try_timeout(1ms, breaker.run(never));
     CHECK(breaker.stats().ignored == 10);
     CHECK(breaker.state() == circuit_state::closed);
-    for (int i = 0; i != 5; ++i) co_await fails(tandem::timed_out());
+    for (int i = 0; i != 5; ++i) co_await fails_with(breaker, tandem::timed_out());
     CHECK(breaker.state() == circuit_state::open);
   };
   simulate(main());
@@ -174,18 +178,11 @@ TEST_CASE("what the caller did wrong is no failure of the service, and what was 
 TEST_CASE("failures of the kinds system and unknown are the service's") {
   auto main = []() -> task<> {
     circuit_breaker breaker(by_ten);
-    const auto fails = [&](auto e) -> task<> {
-      auto f = [&]() -> task<> {
-        co_await yield();
-        throw e;
-      };
-      co_await thrown_by(breaker.run(f));
-    };
-    co_await fails(std::bad_alloc());
-    co_await fails(std::logic_error("a bug"));
-    co_await fails(std::runtime_error("whatever"));
+    co_await fails_with(breaker, std::bad_alloc());
+    co_await fails_with(breaker, std::logic_error("a bug"));
+    co_await fails_with(breaker, std::runtime_error("whatever"));
     CHECK(breaker.stats().failures == 3);
-    co_await fails(std::out_of_range("yours"));
+    co_await fails_with(breaker, std::out_of_range("yours"));
     CHECK(breaker.stats().failed == 3);
     CHECK(breaker.stats().succeeded == 1);
     CHECK(breaker.state() == circuit_state::open);

@@ -81,7 +81,7 @@ class [[nodiscard("a generator does nothing until its next() is awaited")]] gene
   using value_type = T;
 
   generator() noexcept = default;  ///< Has no items.
-  generator(generator && other) noexcept;
+  generator(generator&& other) noexcept;
   generator& operator=(generator&& other) noexcept;
   ~generator();
 
@@ -98,7 +98,7 @@ class [[nodiscard("a generator does nothing until its next() is awaited")]] gene
 
  private:
   friend class detail::generator_promise<T>;
-  explicit generator(detail::generator_promise<T> & p) noexcept;
+  explicit generator(detail::generator_promise<T>& p) noexcept;
   detail::generator_frame* frame_ = nullptr;
 };
 
@@ -455,7 +455,7 @@ class generator_promise final : public generator_frame {
     return generator<T>(*this);
   }
   template <class U>
-  requires std::is_convertible_v<U&&, T>
+    requires std::is_convertible_v<U&&, T>
   auto yield_value(U&& value, std::source_location here = std::source_location::current()) {
     where = here;
     if constexpr (std::is_reference_v<T>) {
@@ -476,7 +476,8 @@ class generator_promise final : public generator_frame {
   }
 
   yielded yield_value(moved_item<T> from, std::source_location here = std::source_location::current()) noexcept
-      requires(!std::is_reference_v<T>) {
+    requires(!std::is_reference_v<T>)
+  {
     where = here;
     item = from.item;
     return yielded(*this);
@@ -538,10 +539,7 @@ inline void drop_generator(generator_frame& g) noexcept {
 /// `stream.close()`, if there is such a thing.
 template <class S>
 task<> close_stream(S& s) {
-  if constexpr (requires {
-                  { s.close() } -> awaitable;
-                })
-    co_await s.close();
+  if constexpr (requires { { s.close() } -> awaitable; }) co_await s.close();
   co_return;
 }
 

@@ -107,7 +107,7 @@ class stream_operator {
   explicit stream_operator(Make make) : make_(std::move(make)) {}
 
   template <class Source>
-  requires stream<std::remove_cvref_t<Source>>
+    requires stream<std::remove_cvref_t<Source>>
   friend auto operator|(Source&& source, stream_operator op) {
     static_assert(!std::is_lvalue_reference_v<Source>, "an operator takes the stream as an rvalue: std::move(s) | ...");
     return op.make_(std::move(source));
