@@ -1,19 +1,22 @@
 #include "faults.hpp"
+#include "ledger.hpp"
 
 #include <tandem/detail/loop.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
 namespace {
 
-std::atomic<long> asked{0};
+std::atomic<std::uint64_t> asked{0};
 
 bool fails() noexcept {
-  const long n = soak::memory::every.load(std::memory_order_relaxed);
+  const auto n = static_cast<std::uint64_t>(soak::memory::every.load(std::memory_order_relaxed));
   if (n == 0 || !tandem::detail::loop::current() || soak::memory::spare::is_here()) return false;
-  if (asked.fetch_add(1, std::memory_order_relaxed) % n != n - 1) return false;
+  // By chance: of every fifth, who needs five and tries again would fail for ever.
+  if (soak::dice(asked.fetch_add(1, std::memory_order_relaxed)).below(n) != 0) return false;
   soak::memory::failed.fetch_add(1, std::memory_order_relaxed);
   return true;
 }

@@ -6,7 +6,7 @@
 
 namespace soak::memory {
 
-/// Every so many allocations by operator new on a thread that runs a loop fail; 0: none does. Asio's memory for its
+/// Of so many allocations by operator new on a thread that runs a loop one fails, by chance; 0: none does. Asio's memory for its
 /// operations and its strands comes from elsewhere (std::aligned_alloc) and never fails: a strand that has none keeps
 /// its lock for ever (docs/design/failures.md), so a soak on strands would be one of Asio's.
 inline std::atomic<long> every{0};

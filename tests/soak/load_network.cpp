@@ -152,32 +152,27 @@ task<> serve(world& w) {
   const held here(ledger::frames);
   // Long enough that a busy machine does not make a peer seem silent, unless silent peers are what is looked for.
   const tandem::clock::duration patience = w.chosen.faults ? tandem::clock::duration(500ms) : 60s;
-  const auto listens = [&]() -> task<> {
-    const held here_too(ledger::frames);
-    for (;;) {
-      try {
-        const strand its = new_strand(w);
-        tcp::socket socket(its);
-        auto begins = [&](auto handler) { acceptor()->async_accept(socket, std::move(handler)); };
-        co_await spared<void(tandem::error_code)>(begins);
-        held connection(ledger::served);
-        held tree(ledger::trees);
-        auto ended = [t = std::move(tree)](std::exception_ptr e) mutable {
-          const held ends(std::move(t));
-          if (e) note_failure(e, "a connection of the server");
-        };
-        tandem::spawn(its, echoes(std::move(socket), std::move(connection), patience), std::move(ended));
-      } catch (...) {
-        if (note_failure(std::current_exception(), "the server") == verdict::wrong) throw;
-      }
-      co_await tandem::yield();
+  struct shuts {
+    ~shuts() { acceptor().reset(); }
+  } const in_the_end;
+  for (;;) {
+    try {
+      const strand its = new_strand(w);
+      tcp::socket socket(its);
+      auto begins = [&](auto handler) { acceptor()->async_accept(socket, std::move(handler)); };
+      co_await spared<void(tandem::error_code)>(begins);
+      held connection(ledger::served);
+      held tree(ledger::trees);
+      auto ended = [t = std::move(tree)](std::exception_ptr e) mutable {
+        const held ends(std::move(t));
+        if (e) note_failure(e, "a connection of the server");
+      };
+      tandem::spawn(its, echoes(std::move(socket), std::move(connection), patience), std::move(ended));
+    } catch (...) {
+      if (note_failure(std::current_exception(), "the server") == verdict::wrong) throw;
     }
-  };
-  const auto closes = [&]() -> task<> {
-    acceptor().reset();
-    co_return;
-  };
-  co_await tandem::finally(listens(), closes);
+    co_await tandem::yield();
+  }
 }
 
 void add_network(operations& all) { all.push_back(std::make_unique<operation>("TCP", 3, asks)); }

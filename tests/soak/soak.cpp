@@ -267,7 +267,12 @@ task<> runs(place& p) {
     co_await p.client_ended.wait();
   }
   const auto all = [&] { return settles(p); };
-  co_await insists(all, p.name);
+  const auto begins = [&] {
+    const memory::spare spare;  // who insists needs a frame too
+    return insists(all, p.name);
+  };
+  auto settled = begins();
+  co_await std::move(settled);
   p.own.reset();
 }
 
@@ -422,7 +427,11 @@ void run(const options& o) {
   };
   for (auto& p : w.places) {
     ++trees;
-    p->at([&](const auto& executor) { tandem::spawn(executor, runs(*p), spawned); });
+    const auto settled = [&](std::exception_ptr e) {
+      if (e) complain("a place ended before it had settled");
+      spawned(e);
+    };
+    p->at([&](const auto& executor) { tandem::spawn(executor, runs(*p), settled); });
   }
   ++trees;
   const strand its = asio::make_strand(w.context);
