@@ -73,6 +73,11 @@ inline clock::time_point saturated_sum(clock::time_point t, clock::duration d) n
   const bool too_far = t > clock::time_point() && d > clock::time_point::max() - t;
   return too_far ? clock::time_point::max() : t + d;
 }
+/// `a + b`, of which neither is negative, or the longest duration if that is shorter.
+inline clock::duration saturated_sum(clock::duration a, clock::duration b) noexcept {
+  clock::rep sum;
+  return __builtin_add_overflow(a.count(), b.count(), &sum) ? clock::duration::max() : clock::duration(sum);
+}
 
 }  // namespace detail
 

@@ -210,10 +210,8 @@ class cache_core {
   mutex_type& mutex() noexcept { return mutex_; }
   void check_user(const frame& f) { user_.check(f, "lru_cache", "use a concurrent_lru_cache"); }
   /// Throws in the cache's own hook.
-  void check_no_hook() const {
-    if (!options_.on_evict) return;
-    for (const running_hook* h = hooks_of_this_thread(); h; h = h->outer)
-      if (h->cache == this) throw std::logic_error("tandem::lru_cache: an on_evict hook uses its own cache");
+  [[gnu::always_inline]] void check_no_hook() const {
+    if (options_.on_evict) check_no_hook_runs();
   }
   template <class K>
   std::uint64_t hash_of(const K& key) const {
@@ -230,11 +228,11 @@ class cache_core {
 
   // --- Entries. The mutex is held. ---
 
-  /// Null if there is none, or its time is over.
+  /// Null if there is none, or its time is over: then it leaves.
   template <class K>
-  [[gnu::always_inline]] entry* look_up(const K& key, std::uint64_t hash, leavers& out) {
+  entry* look_up(const K& key, std::uint64_t hash, leavers& out) {
     entry* e = entries_.find(key, hash);
-    if (!e || !is_timed_ || turn_time() < e->end(options_.tti)) return e;
+    if (!e || is_there(*e)) return e;
     remove(*e, eviction::expired, out);
     return nullptr;
   }
@@ -245,7 +243,7 @@ class cache_core {
   void hit(entry& e) noexcept {
     touch(e);
     ++stats_.hits;
-    stats_.time_saved += std::min(e.cost, clock::duration::max() - stats_.time_saved);
+    stats_.time_saved = saturated_sum(stats_.time_saved, e.cost);
   }
   void miss() noexcept { ++stats_.misses; }
   /// A new one, in place of any that is there, or is being loaded. It is not too heavy.
@@ -280,19 +278,31 @@ class cache_core {
   auto find(const K& key) {
     check_no_hook();
     const std::uint64_t hash = hash_of(key);
-    leavers out(*this);
-    const std::scoped_lock lock(mutex_);
-    using found = std::conditional_t<Loops::is_concurrent, std::optional<Value>, const Value*>;
-    entry* e = look_up(key, hash, out);
-    if (!e) return miss(), found();
-    if constexpr (Loops::is_concurrent) {
-      found copy(e->value);
-      hit(*e);
-      return copy;
-    } else {
-      hit(*e);
-      return found(&e->value);
+    std::conditional_t<Loops::is_concurrent, std::optional<Value>, const Value*> found{};
+    take_hit(key, hash, [&](const entry& e) {
+      if constexpr (Loops::is_concurrent)
+        found.emplace(e.value);
+      else
+        found = &e.value;
+    });
+    return found;
+  }
+  /// Calls `take` with the entry, and the mutex held; false if there is none, or its time is over: then it leaves.
+  template <class K, class Take>
+  [[gnu::always_inline]] bool take_hit(const K& key, std::uint64_t hash, Take take) {
+    {
+      const std::scoped_lock lock(mutex_);
+      entry* e = entries_.find(key, hash);
+      if (e && is_there(*e)) {
+        take(*e);
+        hit(*e);
+        return true;
+      }
+      miss();
+      if (!e) return false;
     }
+    drop_if_over(key, hash);
+    return false;
   }
 
   /// Calls the user's functions.
@@ -432,6 +442,19 @@ class cache_core {
   }
 
  private:
+  [[gnu::cold, gnu::noinline]] void check_no_hook_runs() const {
+    for (const running_hook* h = hooks_of_this_thread(); h; h = h->outer)
+      if (h->cache == this) throw std::logic_error("tandem::lru_cache: an on_evict hook uses its own cache");
+  }
+  template <class K>
+  [[gnu::noinline]] void drop_if_over(const K& key, std::uint64_t hash) {
+    leavers out(*this);
+    const std::scoped_lock lock(mutex_);
+    look_up(key, hash, out);
+  }
+  [[gnu::always_inline]] bool is_there(const entry& e) const {
+    return !is_timed_ || turn_time() < e.end(options_.tti);
+  }
   bool is_kept(const flight& f) {
     const std::scoped_lock lock(mutex_);
     return f.is_known;

@@ -66,7 +66,7 @@ struct worker_pool_stats {
 /// drained before that ends: `with_resource` and `drain()`. For the coroutines of one loop; calls that block go to
 /// `to_thread`.
 ///
-/// O(1) for each job; one allocation beside its frame.
+/// O(1) for each job; one allocation beside its frame, of the memory that frames come from.
 class worker_pool {
  public:
   /// Throws std::invalid_argument for no workers.

@@ -414,15 +414,8 @@ class cache_request {
   cache_request(Core& c, const K& k, L&& loader) : core_(&c) {
     c.check_no_hook();
     const std::uint64_t hash = c.hash_of(k);
-    typename Core::leavers out(c);
-    const std::scoped_lock lock(c.mutex());
-    if (auto* e = c.look_up(k, hash, out)) {
-      value_.emplace(e->value);
-      c.hit(*e);
-    } else {
+    if (!c.take_hit(k, hash, [this](const auto& e) { value_.emplace(e.value); }))
       to_load_.emplace(key_type(k), std::forward<L>(loader), hash);
-      c.miss();
-    }
   }
   cache_request(cache_request&& o)
       : core_(std::exchange(o.core_, nullptr)), value_(std::move(o.value_)), to_load_(std::move(o.to_load_)) {}

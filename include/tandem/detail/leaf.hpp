@@ -22,6 +22,41 @@ static_assert(TANDEM_VERSION == 100, "tandem/detail/leaf.hpp is of version 0.1.0
 
 namespace tandem::inline TANDEM_CONFIG::detail {
 
+/// How far a leaf has come, and when it began to wait: one word, so that one store begins a wait. The moment is kept less
+/// the last 16 bits of its nanoseconds.
+class alignas(8) leaf_state {
+ public:
+  enum kind : unsigned char {
+    idle,      // before, or after the frame took what it was granted
+    waits,     // the frame waits
+    competes,  // the frame waits for this and others
+    woken,     // in the ready queue, to be resumed
+    stopped,   // in the ready queue, to be destroyed
+    calls      // in the ready queue, for on_turn
+  };
+  leaf_state() = default;
+  /// Waits, since `t`.
+  explicit leaf_state(clock::time_point t) noexcept
+      : kind_(waits),
+        high_(static_cast<std::uint16_t>(t.time_since_epoch().count() >> 48)),
+        low_(static_cast<std::uint32_t>(t.time_since_epoch().count() >> 16)) {}
+  leaf_state& operator=(kind k) noexcept {
+    kind_ = k;
+    return *this;
+  }
+  operator kind() const noexcept { return kind_; }
+  clock::time_point since() const noexcept {
+    const std::uint64_t t = std::uint64_t(high_) << 48 | std::uint64_t(low_) << 16;
+    return clock::time_point(clock::duration(static_cast<std::int64_t>(t)));
+  }
+
+ private:
+  kind kind_ = idle;
+  std::uint8_t unused_ = 0;  // so that one store makes it idle
+  std::uint16_t high_ = 0;
+  std::uint32_t low_ = 0;
+};
+
 /// A wait_node that other code wakes, and that the loop has in its queue then: a timer, a waiter of a semaphore, a
 /// group whose last child has ended. While it waits it may be linked into a list of whoever will wake it.
 class leaf : public wait_node, public list_node {
@@ -64,10 +99,7 @@ class leaf : public wait_node, public list_node {
   }
 
   void stop(stop_mode) noexcept override;
-  std::optional<clock::time_point> since() const noexcept override {
-    const std::uint64_t t = std::uint64_t(since_high_) << 48 | std::uint64_t(since_low_) << 16;
-    return clock::time_point(clock::duration(static_cast<std::int64_t>(t)));
-  }
+  std::optional<clock::time_point> since() const noexcept override { return state_.since(); }
 
  protected:
   leaf() = default;
@@ -80,23 +112,14 @@ class leaf : public wait_node, public list_node {
   detail::loop& loop_of_waiter() const noexcept { return *waiter->scope->loop; }
 
   friend class loop;
-  enum : unsigned char {
-    idle,      // before, or after the frame took what it was granted
-    waits,     // the frame waits
-    competes,  // the frame waits for this and others
-    woken,     // in the ready queue, to be resumed
-    stopped,   // in the ready queue, to be destroyed
-    calls      // in the ready queue, for on_turn
-  } state_ = idle;
+  static constexpr auto idle = leaf_state::idle, waits = leaf_state::waits, competes = leaf_state::competes,
+                        woken = leaf_state::woken, stopped = leaf_state::stopped, calls = leaf_state::calls;
+  leaf_state state_;
 
   /// `waiter` waits from now on.
   void settle_in() noexcept;
 
  private:
-  // When it began to wait, less the last 16 bits of the nanoseconds: fits into one word with the state. Not a bit-field:
-  // the compiler would read that word soon after one byte of it was written, and the processor would have to wait.
-  std::uint16_t since_high_ = 0;
-  std::uint32_t since_low_ = 0;
   [[noreturn, gnu::cold, gnu::noinline]] void throw_awaited_twice() const {
     throw std::logic_error(std::string("tandem: two coroutines await the same ") + what() + "; make one for each");
   }

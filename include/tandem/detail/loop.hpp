@@ -91,6 +91,8 @@ class loop {
   /// The time at which the current batch began; costs nothing to read.
   random_source& random() noexcept { return random_; }
   clock::time_point batch_time() const noexcept { return batch_time_; }
+  /// Of a leaf that begins to wait.
+  const leaf_state& waits_from_now() const noexcept { return waits_from_now_; }
 
   /// Puts `a` into the inbox; `a.arrive()` is called in the loop's turn. For any thread, as long as something (a tree
   /// that has not ended, an `entry`) keeps the loop.
@@ -411,6 +413,10 @@ class loop {
   leaf& take_next_entry() noexcept { return seed_ == 0 ? ready_.pop_front() : take_random_entry(); }
   leaf& take_random_entry() noexcept;
   void fire_timers(clock::time_point now) noexcept;
+  void set_batch_time(clock::time_point now) noexcept {
+    batch_time_ = now;
+    waits_from_now_ = leaf_state(now);
+  }
   void arm_timer() noexcept;
   void abandon_all() noexcept;
 
@@ -460,6 +466,7 @@ class loop {
   frame** put_off_end_ = &put_off_;
   intrusive_list<leaf> stopping_;
   clock::time_point batch_time_{};  // under simulate: the virtual time
+  leaf_state waits_from_now_{batch_time_};
   std::uint64_t seed_ = 0;
   random_source random_;  // for jitter
   timer_heap timers_;
@@ -548,10 +555,7 @@ class loop_service : public asio::execution_context::service {
 
 [[gnu::always_inline]] inline void leaf::settle_in() noexcept {
   waiter->waits_for = this;
-  const auto now = static_cast<std::uint64_t>(waiter->scope->loop->batch_time().time_since_epoch().count());
-  since_high_ = static_cast<std::uint16_t>(now >> 48);
-  since_low_ = static_cast<std::uint32_t>(now >> 16);
-  state_ = waits;
+  state_ = waiter->scope->loop->waits_from_now();
 }
 
 inline void leaf::park_to_be_stopped(frame& f) noexcept {
@@ -865,7 +869,7 @@ inline void loop::drain() noexcept {
   if (std::exchange(reported_idle_, false) && observer_) observer_->on_work();
   {
     running_here here(*this);
-    batch_time_ = real_now();
+    set_batch_time(real_now());
     std::size_t budget = batch;
     do {
       collect();
@@ -1187,7 +1191,7 @@ inline void loop::arm_timer() noexcept {
 
 inline void loop::simulate(clock::time_point start, std::uint64_t seed) noexcept {
   virtual_ = true;
-  batch_time_ = start;
+  set_batch_time(start);
   seed_ = seed;
 }
 
@@ -1199,7 +1203,7 @@ inline clock::time_point turn_time() noexcept {
 
 inline bool loop::advance() noexcept {
   if (!timed()) return false;
-  if (timers_.first_due() > batch_time_) batch_time_ = timers_.first_due();
+  if (timers_.first_due() > batch_time_) set_batch_time(timers_.first_due());
   fire_timers(batch_time_);
   return true;
 }

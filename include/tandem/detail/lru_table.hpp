@@ -182,9 +182,10 @@ class lru_table {
 
  private:
   void link(Entry& e) noexcept {
-    e.before = &order_;
     e.after = order_.after;
-    order_.after = e.after->before = &e;
+    order_.after->before = &e;  // between the two of e: see intrusive_list
+    e.before = &order_;
+    order_.after = &e;
   }
   static void unlink(Entry& e) noexcept {
     e.before->after = e.after;
