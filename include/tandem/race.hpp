@@ -47,10 +47,11 @@ inline constexpr first_successful_t first_successful{};
 /// otherwise.
 ///
 /// If what decides is a failure, it is thrown as it is; if more arms fail while they are being stopped, all of them in
-/// an `exception_group`, and a value that had decided is discarded too. With `first_successful` failures do not decide;
-/// if every arm fails, their failures are thrown, several in an `exception_group`. A stop reaches every arm; a value
-/// that an arm has all the same is returned. It wins over failures that did not decide; one that comes after it, in a
-/// clean-up, is thrown. Allocates nothing beyond one frame for an arm that is neither a task nor a wait.
+/// an `exception_group`, and a value that had decided is discarded too. With `first_successful` failures do not decide:
+/// if every arm fails, they are thrown, several in an `exception_group`; if an arm has a value, they are dropped, those
+/// of clean-ups too. A stop reaches every arm; a value that an arm has all the same is returned. It wins over failures
+/// that did not decide; one that comes after it, in a clean-up, is thrown. Allocates nothing beyond one frame for an arm
+/// that is neither a task nor a wait.
 template <class... Arms>
 requires(sizeof...(Arms) == 0 || !std::is_same_v<std::tuple_element_t<0, std::tuple<std::decay_t<Arms>..., void>>,
                                                  first_successful_t>) auto race(Arms&&... arms);

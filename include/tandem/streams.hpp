@@ -40,8 +40,9 @@ static_assert(TANDEM_VERSION == 100, "tandem/streams.hpp is of version 0.1.0, as
 /// Each operator takes the stream before it as an rvalue and is a generator: nothing runs before the first `next()`,
 /// failures come out of `next()`, and from then on `close()` (or `for_each`) closes all of them, the last first. Those
 /// that work ahead (`map` with a limit above 1, `merge`, `buffer`, `chunk` with a time) do so beside the coroutine,
-/// from the first `next()` on, and hold a bounded number of items; their tasks are stopped and joined by `close()`, and
-/// if the stream is dropped instead, stopped then and joined by the tree. Items move without throwing there.
+/// from the first `next()` on, and hold a bounded number of items; their tasks, and whom they are asking just then, are
+/// stopped and joined by `close()`, and if the stream is dropped instead, stopped then and joined by the tree. Items
+/// move without throwing there.
 namespace tandem::inline TANDEM_CONFIG::streams {
 
 struct map_options {
