@@ -42,7 +42,9 @@ std::string word(Number n) {
 
 template <class... Parts>
 std::string sentence(const Parts&... parts) {
-  return (std::string() + ... + word(parts));
+  std::string all;
+  ((all += word(parts)), ...);
+  return all;
 }
 
 template <class Item>

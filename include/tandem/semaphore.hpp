@@ -394,6 +394,7 @@ class acquire_request {
  public:
   acquire_request(semaphore_core<Loops>& core, std::size_t count, const acquired_at& where) noexcept
       : core_(&core), count_(count), where_(where) {}
+  acquire_request(const acquire_request& o) noexcept : core_(by_itself(o.core_)), count_(o.count_), where_(o.where_) {}
   bool try_now() {
     const std::scoped_lock lock(core_->mutex());
     return core_->take(count_);

@@ -44,6 +44,9 @@ struct child_options {
   /// Does not keep the group open: it is stopped when only such children are left.
   bool background = false;
 };
+namespace detail {
+inline constexpr child_options no_child_options;
+}
 
 /// Given to the callable of `task_group::start`; copies share what they report to.
 template <class T = void>
@@ -61,7 +64,7 @@ class task_group {
   /// and outside the group's loop, std::invalid_argument for an empty task. Two allocations: the child's record and,
   /// for an awaitable that is not a task, a frame.
   template <class Awaitable>
-  auto spawn(Awaitable&& awaitable, child_options options = {});
+  auto spawn(Awaitable&& awaitable, const child_options& options = detail::no_child_options);
 
   /// `int port = co_await group.start<int>(serve)`: starts `serve(started<int>)` as a child and goes on when that has
   /// called its argument with a value; `start(serve)` and `started<>` for none.
@@ -444,7 +447,7 @@ class started {
 };
 
 template <class Awaitable>
-auto task_group::spawn(Awaitable&& awaitable, child_options options) {
+auto task_group::spawn(Awaitable&& awaitable, const child_options& options) {
   return core_->spawn(detail::to_task(std::forward<Awaitable>(awaitable)), options);
 }
 template <class T, class Function>

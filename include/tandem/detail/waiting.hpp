@@ -210,6 +210,14 @@ struct on_any_loop {
   };
 };
 
+/// `x`, in a register of its own. g++ 12 copies neighbours together, as a vector; where they have just been written one
+/// by one, the processor waits until the writes are done.
+template <class T>
+[[gnu::always_inline]] inline T by_itself(T x) noexcept {
+  asm("" : "+r"(x));
+  return x;
+}
+
 /// What an operation of a primitive returns: it asks first, and makes a waiter of itself only if it has to wait, since
 /// most need not. A `Request` is moved about until then:
 ///
