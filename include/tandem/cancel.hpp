@@ -184,15 +184,13 @@ class timeout_awaitable final : public single<T> {
         throw timed_out(users_frame(*this->waiter).where, text_.empty() ? "tandem::timed_out" : text_);
       return this->result_.take();
     } else {
-      value_type out;
-      if (this->result_.empty()) return out;
+      if (this->result_.empty()) return std::nullopt;
       if constexpr (std::is_void_v<T>) {
         this->result_.take();
-        out.emplace();
+        return value_type(std::in_place);
       } else {
-        out.emplace(this->result_.take());
+        return value_type(std::in_place, this->result_.take());
       }
-      return out;
     }
   }
 

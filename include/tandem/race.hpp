@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <exception>
 #include <limits>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -311,9 +310,7 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
   }
   value_type await_resume() {
     consume();
-    std::optional<value_type> out;
-    if (!any_failed()) ((winner() == I ? take_value<I>(out) : void()), ...);
-    if (!any_failed()) return std::move(*out);
+    if (!any_failed()) return value_from<0>();
     (discard_value_of<I>(), ...);
     std::exception_ptr first;
     ((winner() == I ? void(first = failure_of_leaf<I>()) : void()), ...);
@@ -398,23 +395,27 @@ class race_tuple<Discard, std::index_sequence<I...>, Arms...> final : public rac
     else
       return nullptr;
   }
+  /// Of the winner, which is `J` or one after it.
   template <std::size_t J>
-  void take_value(std::optional<value_type>& out) {
+  value_type value_from() {
+    if constexpr (J + 1 != sizeof...(Arms))
+      if (winner() != J) return value_from<J + 1>();
     auto& a = std::get<J>(arms_);
-    const auto put = [&](auto&& v) {
-      if constexpr (all_same<typename Arms::T...>)
-        out.emplace(J, std::forward<decltype(v)>(v));
-      else
-        out.emplace(std::in_place_index<J>, std::forward<decltype(v)>(v));
-    };
     if constexpr (!arm<J>::is_leaf) {
-      put(std::move(a.mine.get_value()));
+      return make<J>(std::move(a.mine.get_value()));
     } else if constexpr (std::is_void_v<typename arm<J>::T>) {
       a.body.await_resume();
-      put(std::monostate());
+      return make<J>(std::monostate());
     } else {
-      put(a.body.await_resume());
+      return make<J>(a.body.await_resume());
     }
+  }
+  template <std::size_t J, class V>
+  static value_type make(V&& v) {
+    if constexpr (all_same<typename Arms::T...>)
+      return value_type(J, std::forward<V>(v));
+    else
+      return value_type(std::in_place_index<J>, std::forward<V>(v));
   }
 
   std::tuple<Arms...> arms_;

@@ -19,6 +19,8 @@ import textwrap
 from collections import namedtuple
 from pathlib import Path
 
+from waits import waits_of
+
 HERE = Path(__file__).resolve().parent
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 ROOT = HERE.parent.parent
@@ -426,11 +428,15 @@ COUNTS = HERE / "instructions.txt"
 MARGIN = 5  # percent by which a count may differ from the one that is noted
 
 
+def only(item):
+    return f"--benchmark_filter=^{item}(/iterations:[0-9]+)?(/real_time)?$"
+
+
 def instructions_of(build, program, item, iterations):
     """All that the process executes; what two runs of different length differ by is the item's."""
     log = build.folder / "callgrind.log"
     run(["setarch", "-R", "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}",
-         build.program(program), f"--benchmark_filter=^{item}(/iterations:[0-9]+)?(/real_time)?$"],
+         build.program(program), only(item)],
         env={**os.environ, "TANDEM_BENCH_ITERATIONS": str(iterations)})
     return int(re.search(r"Collected : (\d+)", log.read_text())[1])
 
@@ -507,6 +513,22 @@ def count_instructions(build, update):
     if sentences:
         print("If this is meant: tests/bench/run instructions --update, and commit tests/bench/instructions.txt.\n")
     return not sentences
+
+
+def print_waits(build, wanted):
+    rows = []
+    for item, iterations, operations in COUNTED:
+        if item in ("due_timer", "echo") or (wanted and item not in wanted):  # those wait for the system
+            continue
+        try:
+            found = waits_of(build.program("tandem"), only(item), iterations, operations)
+        except subprocess.CalledProcessError as e:
+            sys.exit(f"{item} cannot be followed: {e}")
+        rows.append([item, f"{sum(n for n, *_ in found):.1f}", "", "", ""])
+        rows += [["", f"{n:.1f}", str(loaded), str(stored), where[:70]] for n, where, loaded, stored in found]
+    print("loads that wait for writes, an operation; the bytes of the load and of a store before it; where\n")
+    print_table(["", "waits", "load", "store", "function"], rows)
+    return True
 
 
 # --- Compiling --------------------------------------------------------------------------------------------------------
@@ -599,6 +621,9 @@ def check(arguments):
     elif what == "instructions":
         if more not in ([], ["--update"]):
             return f"instructions takes --update or nothing, not {' '.join(more)}"
+    elif what == "waits":
+        if unknown := [w for w in more if w not in [item for item, *_ in COUNTED]]:
+            return f"no such item: {', '.join(unknown)}; there are {', '.join(item for item, *_ in COUNTED)}"
     elif what not in ("all", "compile", "readme"):
         return f"no such table: {what}"
     elif more:
@@ -621,6 +646,8 @@ def main():
             reached = times(build, more)
         elif what == "instructions":
             reached = count_instructions(build, "--update" in more)
+        elif what == "waits":
+            reached = print_waits(build, more)
         elif what == "compile":
             reached = compiling(build)
         else:
