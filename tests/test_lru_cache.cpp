@@ -26,6 +26,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -1292,6 +1293,44 @@ TEST_CASE("hits and misses are those of a reference LRU: Zipf, scans, and a set 
     same_as_reference(capacity, 50'000, [&](int i) { return i / 500 + static_cast<int>(random() % 1'200); });
     same_as_reference(capacity, 50'000, [&](int) { return static_cast<int>(random() % 3'000) * 65'536; });
   }
+}
+
+namespace {
+
+/// Most keys share their hash with many others.
+struct poor_hash {
+  std::size_t operator()(int key) const { return static_cast<std::size_t>(key % 3); }
+  std::size_t operator()(const std::string& key) const { return key.size(); }
+};
+template <class Key>
+Key nth_key(int i) {
+  if constexpr (std::is_same_v<Key, int>)
+    return i;
+  else
+    return std::to_string(i);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("keys whose hashes collide are told apart, and whoever goes leaves the others where they are found", "",
+                   int, std::string) {
+  std::mt19937 random(1);
+  lru_cache<TestType, int, poor_hash> cache{{.capacity = 1'000}};
+  std::map<int, int> expected;
+  for (int i = 0; i != 20'000; ++i) {
+    const int n = static_cast<int>(random() % 300);
+    if (random() % 2 == 0) {
+      cache.put(nth_key<TestType>(n), i);
+      expected[n] = i;
+    } else if (cache.erase(nth_key<TestType>(n)) != (expected.erase(n) == 1)) {
+      FAIL("erase(" << n << ") gave the wrong answer");
+    }
+    const int other = static_cast<int>(random() % 300);
+    const auto found = cache.find(nth_key<TestType>(other));
+    const auto e = expected.find(other);
+    if (e == expected.end() ? bool(found) : !found || *found != e->second) FAIL("find(" << other << ") at step " << i);
+  }
+  CHECK(cache.size() == expected.size());
 }
 
 // ---- every schedule, every stop ------------------------------------------------------------------------------------

@@ -242,6 +242,9 @@ class cache_core {
   }
   void hit(entry& e) noexcept {
     touch(e);
+    count_hit(e);
+  }
+  void count_hit(const entry& e) noexcept {
     ++stats_.hits;
     stats_.time_saved = saturated_sum(stats_.time_saved, e.cost);
   }
@@ -293,9 +296,10 @@ class cache_core {
     {
       const std::scoped_lock lock(mutex_);
       entry* e = entries_.find(key, hash);
-      if (e && is_there(*e)) {
+      if (e && (!is_timed_ || is_used_in_time(*e))) {
         take(*e);
-        hit(*e);
+        entries_.use(*e);
+        count_hit(*e);
         return true;
       }
       miss();
@@ -452,8 +456,12 @@ class cache_core {
     const std::scoped_lock lock(mutex_);
     look_up(key, hash, out);
   }
-  [[gnu::always_inline]] bool is_there(const entry& e) const {
-    return !is_timed_ || turn_time() < e.end(options_.tti);
+  bool is_there(const entry& e) const { return !is_timed_ || turn_time() < e.end(options_.tti); }
+  bool is_used_in_time(entry& e) noexcept {
+    const clock::time_point now = turn_time();
+    if (now >= e.end(options_.tti)) return false;
+    e.used_at = now;
+    return true;
   }
   bool is_kept(const flight& f) {
     const std::scoped_lock lock(mutex_);

@@ -5,7 +5,6 @@
 #include "../asio.hpp"
 #include "../clock.hpp"
 
-#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -61,7 +60,7 @@ class hash_index {
     for (std::size_t i = place_of(hash);; i = (i + 1) & mask_) {
       const place& p = places_[i];
       if (!p.item) return nullptr;
-      if (p.hash == hash && is_it(*p.item)) return p.item;
+      if (p.may_have(hash) && is_it(*p.item)) return p.item;
     }
   }
   /// Room for one more, so that `insert` cannot fail.
@@ -71,7 +70,7 @@ class hash_index {
   void insert(Item& x) noexcept {
     std::size_t i = place_of(x.hash);
     while (places_[i].item) i = (i + 1) & mask_;
-    places_[i] = {x.hash, &x};
+    places_[i] = place(x);
     ++size_;
   }
   void erase(Item& x) noexcept {
@@ -80,7 +79,7 @@ class hash_index {
     for (std::size_t j = i;;) {  // whoever was pushed on past the gap moves up into it
       j = (j + 1) & mask_;
       if (!places_[j].item) break;
-      if (((j - place_of(places_[j].hash)) & mask_) < ((j - i) & mask_)) continue;
+      if (((j - place_of(places_[j].hash())) & mask_) < ((j - i) & mask_)) continue;
       places_[i] = places_[j];
       i = j;
     }
@@ -89,10 +88,25 @@ class hash_index {
   }
 
  private:
-  struct place {
-    std::uint64_t hash = 0;
+  /// For keys that are compared as fast as hashes: half as much memory.
+  struct place_for_scalar {
+    place_for_scalar() = default;
+    explicit place_for_scalar(Item& x) noexcept : item(&x) {}
+    bool may_have(std::uint64_t) const noexcept { return true; }
+    std::uint64_t hash() const noexcept { return item->hash; }
     Item* item = nullptr;
   };
+  /// For others: a look-up need not look at items whose hash is another.
+  struct place_with_hash {
+    place_with_hash() = default;
+    explicit place_with_hash(Item& x) noexcept : hash_(x.hash), item(&x) {}
+    bool may_have(std::uint64_t h) const noexcept { return hash_ == h; }
+    std::uint64_t hash() const noexcept { return hash_; }
+    std::uint64_t hash_ = 0;
+    Item* item = nullptr;
+  };
+  using place = std::conditional_t<std::is_scalar_v<decltype(Item::key)>, place_for_scalar, place_with_hash>;
+
   [[gnu::noinline]] void grow() {
     const std::size_t old_size = owned_ ? mask_ + 1 : 0, new_size = owned_ ? 2 * old_size : 16;
     std::unique_ptr<place[]> old(new place[new_size]);
@@ -116,16 +130,10 @@ struct lru_link {
   lru_link *before = nullptr, *after = nullptr;
 };
 
-/// Small ones in one line of the processor's cache.
 template <class Key, class Value>
-constexpr std::size_t entry_alignment = sizeof(Key) + sizeof(Value) <= 8
-                                            ? 64
-                                            : std::max({alignof(clock::duration), alignof(Key), alignof(Value)});
-
-template <class Key, class Value>
-struct alignas(entry_alignment<Key, Value>) lru_entry : lru_link {
+struct lru_entry : lru_link {
   lru_entry(Key k, Value v, std::uint64_t h) : key(std::move(k)), value(std::move(v)), hash(h) {}
-  clock::duration cost{};  // of loading it
+  clock::duration cost{};  // of loading it; at the front is what a hit reads
   Key key;
   Value value;
   std::uint64_t hash;
@@ -163,7 +171,6 @@ class lru_table {
   /// The one that was used next after `e`, or null.
   Entry* newer(Entry& e) noexcept { return e.before == &order_ ? nullptr : static_cast<Entry*>(e.before); }
   [[gnu::always_inline]] void use(Entry& e) noexcept {
-    if (order_.after == &e) return;
     unlink(e);
     link(e);
   }
