@@ -218,9 +218,9 @@ class generator_frame : public frame {
   }
   using frame::await_transform;
   template <class F>
-  std::suspend_never await_transform(on_exit_request<F>&& r,
-                                     std::source_location here = std::source_location::current()) {
-    auto a = std::make_unique<exit_action_of<F>>(r.take(), here);
+  std::suspend_never await_transform(on_exit_request<F>&& r, location_pointer here = __builtin_source_location()) {
+    is_at(here);
+    auto a = std::make_unique<exit_action_of<F>>(r.take(), where);
     a->next = std::move(exits);
     exits = std::move(a);
     return {};
@@ -449,15 +449,15 @@ class yielded_copy {
 template <class T>
 class generator_promise final : public generator_frame {
  public:
-  generator<T> get_return_object(const std::source_location& here = std::source_location::current()) noexcept {
-    where = here;
+  generator<T> get_return_object(location_pointer here = __builtin_source_location()) noexcept {
+    is_at(here);
     static_assert(alignof(generator_promise) <= 2 * sizeof(void*));
     return generator<T>(*this);
   }
   template <class U>
     requires std::is_convertible_v<U&&, T>
-  auto yield_value(U&& value, std::source_location here = std::source_location::current()) {
-    where = here;
+  auto yield_value(U&& value, location_pointer here = __builtin_source_location()) {
+    is_at(here);
     if constexpr (std::is_reference_v<T>) {
       static_assert(std::is_lvalue_reference_v<U&&>, "a generator of references yields an object that stays there");
       item = std::addressof(static_cast<T>(value));
@@ -475,10 +475,10 @@ class generator_promise final : public generator_frame {
     }
   }
 
-  yielded yield_value(moved_item<T> from, std::source_location here = std::source_location::current()) noexcept
+  yielded yield_value(moved_item<T> from, location_pointer here = __builtin_source_location()) noexcept
     requires(!std::is_reference_v<T>)
   {
-    where = here;
+    is_at(here);
     item = from.item;
     return yielded(*this);
   }

@@ -11,7 +11,6 @@
 
 #include <coroutine>
 #include <exception>
-#include <source_location>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
@@ -94,8 +93,8 @@ class promise_with_result : public frame {
 template <class T>
 class promise final : public promise_with_result<T> {
  public:
-  task<T> get_return_object(const std::source_location& here = std::source_location::current()) noexcept {
-    this->where = here;
+  task<T> get_return_object(frame::location_pointer here = __builtin_source_location()) noexcept {
+    this->is_at(here);
     static_assert(alignof(promise) <= 2 * sizeof(void*), "coroutine frames cannot hold over-aligned results");
     return task<T>(*this);
   }
@@ -109,8 +108,8 @@ class promise final : public promise_with_result<T> {
 template <>
 class promise<void> final : public promise_with_result<void> {
  public:
-  task<void> get_return_object(const std::source_location& here = std::source_location::current()) noexcept {
-    where = here;
+  task<void> get_return_object(location_pointer here = __builtin_source_location()) noexcept {
+    is_at(here);
     return task<void>(*this);
   }
   void return_void() noexcept { result.set_value(); }

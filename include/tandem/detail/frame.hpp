@@ -102,9 +102,12 @@ class wait_node {
 
 /// The part of a promise that does not depend on the result.
 class frame {
+ protected:
   // A source_location as the bare pointer that it holds: an argument that is an object would stay in the coroutine's
-  // frame, next to the copy of it here.
+  // frame, next to the copy of it here, and g++ 13 refuses the default argument source_location::current() where it
+  // calls a promise.
   using location_pointer = decltype(__builtin_source_location());
+  void is_at(location_pointer here) noexcept { where = std::bit_cast<std::source_location>(here); }
 
  public:
   union {
@@ -305,7 +308,7 @@ auto as_awaiter(A&& a) {
 
 template <class A>
 auto frame::await_transform(A&& a, location_pointer here) {
-  where = std::bit_cast<std::source_location>(here);
+  is_at(here);
   return as_awaiter(std::forward<A>(a));
 }
 
