@@ -115,10 +115,14 @@ namespace detail {
 
 // Fields: how many, and which. Whatever is done with a plain struct begins here.
 
+/// Never called, but defined: where a constexpr constructor takes it, clang refuses the conversion to a type that other
+/// files cannot see unless this file has it.
 template <std::size_t>
 struct converts_to_any {
   template <class Field>
-  operator Field() const;
+  operator Field() const {
+    __builtin_unreachable();
+  }
 };
 
 template <class Base, class T>
@@ -127,7 +131,9 @@ concept proper_base_of = std::is_base_of_v<Base, T> && !std::is_same_v<Base, T>;
 template <class T>
 struct converts_to_base {
   template <proper_base_of<T> Base>
-  operator Base() const;
+  operator Base() const {
+    __builtin_unreachable();
+  }
 };
 
 struct converts_to_nothing {};

@@ -52,7 +52,7 @@ class alignas(8) leaf_state {
 
  private:
   kind kind_ = idle;
-  std::uint8_t unused_ = 0;  // so that one store makes it idle
+  [[maybe_unused]] std::uint8_t fill_ = 0;  // so that one store makes it idle
   std::uint16_t high_ = 0;
   std::uint32_t low_ = 0;
 };
