@@ -100,6 +100,12 @@ class wait_node {
   ~wait_node() = default;
 };
 
+/// clang 16 looks up what __builtin_source_location gives where it is first used, and finds that it is private, if
+/// <source_location> is in a precompiled header. Not so in an explicit instantiation, where access is not checked.
+template <class>
+struct looked_up {};
+extern template struct looked_up<decltype(__builtin_source_location())>;
+
 /// The part of a promise that does not depend on the result.
 class frame {
  protected:
