@@ -732,21 +732,24 @@ TEST_CASE("for_each throws the first failure when all that were under way have e
         co_return;
       };
       co_await on_exit(cleanup);
-      while (asked != 1000) co_yield asked++;
+      while (asked != 1000) {
+        ++asked;
+        co_yield asked;
+      }
     };
     auto cleans_up = [&]() -> task<> {
       co_await sleep_for(1s);
       log += "cleaned ";
     };
     auto use = [&](int i) -> task<> {
-      if (i == 2) {
+      if (i == 3) {
         co_await sleep_for(1s);
-        throw std::runtime_error("two");
+        throw std::runtime_error("three");
       }
       co_await tandem::finally(sleep_for(1h), cleans_up);
     };
     const std::string text = co_await thrown_by(for_each(source(), use, {.limit = 3}));
-    CHECK(text == "two");
+    CHECK(text == "three");
     CHECK(log == "cleaned cleaned closed ");
     CHECK(asked == 3);
     CHECK(clock::now() == at(2s));
