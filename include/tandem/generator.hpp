@@ -207,6 +207,8 @@ class on_exit_request {
 
 class generator_wait;
 
+extern template struct looked_up<decltype(__builtin_source_location())>;  // see frame.hpp
+
 /// The part of a generator's promise that does not depend on T.
 class generator_frame : public frame {
  public:

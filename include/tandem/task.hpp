@@ -90,6 +90,8 @@ class promise_with_result : public frame {
   }
 };
 
+extern template struct looked_up<decltype(__builtin_source_location())>;  // see frame.hpp
+
 template <class T>
 class promise final : public promise_with_result<T> {
  public:

@@ -100,8 +100,9 @@ class wait_node {
   ~wait_node() = default;
 };
 
-/// clang 16 looks up what __builtin_source_location gives where it is first used, and finds that it is private, if
-/// <source_location> is in a precompiled header. Not so in an explicit instantiation, where access is not checked.
+/// clang looks up what __builtin_source_location gives where it is first used, and finds that it is private, unless
+/// that is in <source_location> and not in a precompiled header, or in an explicit instantiation, where access is not
+/// checked. Repeated in each header that uses it.
 template <class>
 struct looked_up {};
 extern template struct looked_up<decltype(__builtin_source_location())>;
