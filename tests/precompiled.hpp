@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <source_location>  // of which clang forgets something: see detail/frame.hpp
 #include <sstream>
 #include <string>
 #include <thread>
