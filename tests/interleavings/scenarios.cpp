@@ -177,8 +177,8 @@ void inbox(int mutant) {
   if (mutant == 1) mutate(&l.inbox_, operation::compare, mutation::torn);
   if (mutant == 2) mutate(&l.inbox_, operation::compare, mutation::relaxed);
   if (mutant == 3) mutate(&l.inbox_, operation::exchange, mutation::relaxed);
-  if (mutant == 4) mutate(&l.scheduled_, operation::exchange, mutation::late, 1);
-  if (mutant == 5) mutate(&l.scheduled_, operation::exchange, mutation::relaxed);
+  if (mutant == 4) mutate(&l.inbox_, operation::load, mutation::relaxed, 1);
+  if (mutant == 5) mutate(&l.posting_, operation::load, mutation::relaxed);
   message a(arrived), b(arrived), c(arrived);
   explorer::thread runner([&] { run(q); });
   explorer::thread other([&] { l.push(a); });
@@ -188,6 +188,31 @@ void inbox(int mutant) {
   explorer::wait_until_quiet();
   expect(arrived == Pushes && !l.has_arrivals(), "no arrival and no wake-up is lost");
   q.close();
+}
+
+/// Whoever has pushed may run the context next, and that must not find itself without work: as `spawn(context, ...)` and
+/// `context.run()`, while another thread spawns, or asks for a visit.
+std::atomic<int> drains_posted;
+void (*posts_drain)(loop&);
+void posted(int mutant) {
+  int arrived = 0;
+  serial_queue q;
+  world w;
+  loop& l = w.permanent(q);
+  drains_posted.store(0);
+  posts_drain = l.post_drain_;
+  l.post_drain_ = [](loop& posted) {
+    posts_drain(posted);
+    drains_posted.fetch_add(1);
+  };
+  if (mutant == 1) mutate(&l.posting_, operation::compare, mutation::torn);
+  message a(arrived), b(arrived);
+  explorer::thread other([&] { l.push(a); });
+  l.push(b);
+  expect(drains_posted.load() != 0, "who has pushed finds a drain posted");
+  other.join();
+  for (int i = 0; i != drains_posted.load(); ++i) q.run_one();
+  expect(arrived == 2 && drains_posted.load() == 1, "no arrival is lost, and no drain too many is posted");
 }
 
 // ---- a loop that goes when it is idle
@@ -234,7 +259,7 @@ void visit_of_going(int mutant) {
   loop& l = **e;
   if (mutant == 1) mutate(&all.mutex, operation::lock, mutation::lost, 2);
   if (mutant == 2) mutate(&l.visit_wanted_, operation::store, mutation::late, 2, 4);
-  if (mutant == 3) mutate(&l.scheduled_, operation::exchange, mutation::late, 1);
+  if (mutant == 3) mutate(&l.visit_wanted_, operation::load, mutation::relaxed, 1);
   message a(arrived);
   bool has_asked = false;
   explorer::thread runner([&] { run(q); });
@@ -695,17 +720,18 @@ const scenario scenarios[] = {
     {"waiting_for_a_change", "the explorer: a condition variable", waiting_for_a_change, 2, 2},
     {"three_additions", "the explorer: three threads that meet once", three_additions, 1},
     {"inbox", "two threads push while the loop drains", inbox<2>, 3},
-    {"inbox_of_three", "the same, one of them twice", inbox<3>, 5, 0, 2},
-    {"going", "an idle loop goes; one lets go of it, one asks for it anew", going, 4, 0, 2},
+    {"inbox_of_three", "the same, one of them twice", inbox<3>, 5, 0, 2, 4},
+    {"posted", "two threads push, and one runs the loop then", posted, 1},
+    {"going", "an idle loop goes; one lets go of it, one asks for it anew", going, 4, 0, 2, 3},
     {"visit_of_going", "an idle loop goes; another thread asks it for a visit", visit_of_going, 3, 2},
     {"visit_of_closing", "a context goes; another thread asks its loop for a visit", visit_of_closing, 4},
-    {"call_or_stop", "to_thread: the call ends; a stop", call_or_stop<false>, 1},
-    {"abandoned_call_or_stop", "to_thread(abandon_on_cancel): the call ends; a stop", call_or_stop<true>, 3, 2},
+    {"call_or_stop", "to_thread: the call ends; a stop", call_or_stop<false>, 1, 0, -1, 3},
+    {"abandoned_call_or_stop", "to_thread(abandon_on_cancel): the call ends; a stop", call_or_stop<true>, 3, 2, -1, 3},
     {"call_or_close", "to_thread: the call ends; its context goes", call_or_close<false>, 2},
     {"abandoned_call_or_close", "to_thread(abandon_on_cancel): the same", call_or_close<true>, 1},
-    {"on_or_stop", "on: the other tree ends; a stop", on_or_stop<false>, 2, 2},
-    {"waiting_on_or_stop", "on: the other tree waits; a stop", on_or_stop<true>, 2},
-    {"on_or_close", "on: the other context goes; a stop", on_or_close, 1},
+    {"on_or_stop", "on: the other tree ends; a stop", on_or_stop<false>, 2, 2, 2, 3},
+    {"waiting_on_or_stop", "on: the other tree waits; a stop", on_or_stop<true>, 1, 0, 2, 3},
+    {"on_or_close", "on: the other context goes; a stop", on_or_close, 1, 0, 2, 3},
     {"grant_or_stop", "concurrent_semaphore: a grant; a stop", grant_or_stop, 2, 2},
     {"acquire_or_release", "concurrent_semaphore: an acquire begins; a release", acquire_or_release, 1},
     {"disown_or_stop", "concurrent_semaphore: its end; a stop", disown_or_stop, 1},

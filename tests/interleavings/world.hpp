@@ -141,7 +141,7 @@ class world : public asio::execution_context {
  private:
   static loop& known(loop& l) {
     explorer::name(&l.inbox_, "inbox_");
-    explorer::name(&l.scheduled_, "scheduled_");
+    explorer::name(&l.posting_, "posting_");
     explorer::name(&l.closed_, "closed_");
     explorer::name(&l.pushers_, "pushers_");
     explorer::name(&l.entries_, "entries_");

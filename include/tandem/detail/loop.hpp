@@ -378,10 +378,18 @@ class loop {
     using allocator_type = drain_allocator<void>;
     allocator_type get_allocator() const noexcept { return allocator_type(l->drain_memory_); }
     void operator()() const noexcept {
-      l->scheduled_.exchange(false);
+      l->drain_begins();
       l->drain();
     }
   };
+
+  /// The low bits of `posting_`: whether the next drain has been posted. The rest counts those that have begun.
+  enum : std::uint64_t { not_posted = 0, being_posted = 1, posted = 2, phases = 3 };
+  void drain_begins() noexcept {
+    std::uint64_t p = posting_.load();
+    while (!posting_.compare_exchange_weak(p, (p | phases) + 1)) {
+    }
+  }
 
   [[gnu::noinline]] static loop*& current_slot() noexcept {
     static constinit thread_local loop* current = nullptr;
@@ -390,6 +398,7 @@ class loop {
 
   void schedule() noexcept;
   void post_drain() noexcept;
+  bool is_posted() const noexcept { return (posting_.load() & phases) != not_posted; }
   void drain() noexcept;
   bool has_arrivals() const noexcept { return inbox_.load(std::memory_order_relaxed) != nullptr; }
   void collect() noexcept;
@@ -438,7 +447,8 @@ class loop {
 
   // For any thread. Cache lines of their own: who sends something does not take away what the loop works with.
   alignas(64) std::atomic<arrival*> inbox_{nullptr};
-  std::atomic<bool> scheduled_{false}, closed_{false};
+  std::atomic<std::uint64_t> posting_{not_posted};
+  std::atomic<bool> closed_{false};
   std::atomic<std::thread::id> closer_{};  // set before closed_
   std::atomic<std::size_t> pushers_{0};  // who is about to touch the loop
   std::atomic<std::size_t> entries_{0};
@@ -730,7 +740,7 @@ inline bool loop_service::retire(loop& l) noexcept {
     const std::scoped_lock lock(mutex_, loops_alive::get().mutex);
     if (l.entries_.load() != 0) return false;  // whoever leaves last posts a drain
     while (l.pushers_.load() != 0) std::this_thread::yield();  // he may be about to, for a few instructions
-    if (l.scheduled_.load() || l.has_arrivals()) return false;
+    if (l.is_posted() || l.has_arrivals()) return false;
     loops_alive::take_out(l);
     const std::size_t at = l.place_;
     if (at + 1 != others_.size()) {
@@ -813,8 +823,19 @@ loop::entry loop::of(const Executor& executor) {
 inline void loop::schedule() noexcept {
   if (!virtual_ && !closed()) post_drain();
 }
+/// When it returns one has been posted, by whomever, that has not begun: whoever runs the context next finds it there.
 inline void loop::post_drain() noexcept {
-  if (!scheduled_.exchange(true)) post_drain_(*this);
+  std::uint64_t p = posting_.load();
+  do {
+    while ((p & phases) == being_posted) {  // by another thread, a few instructions ago
+      std::this_thread::yield();
+      p = posting_.load();
+    }
+    if ((p & phases) == posted) return;
+  } while (!posting_.compare_exchange_weak(p, p | being_posted));
+  post_drain_(*this);
+  p |= being_posted;
+  posting_.compare_exchange_strong(p, (p & ~std::uint64_t(phases)) | posted);  // unless it has begun
 }
 
 inline void loop::push(arrival& a) noexcept {
@@ -824,8 +845,8 @@ inline void loop::push(arrival& a) noexcept {
   while (!inbox_.compare_exchange_weak(head, &a));
   if (closed_.load())
     tell_closer();
-  else if (!head)
-    post_drain();  // whoever found it empty; under simulate this only wakes the context
+  else
+    post_drain();  // under simulate this only wakes the context
   pushers_.fetch_sub(1);
 }
 
@@ -842,7 +863,7 @@ inline void loop::push(arrival& a) noexcept {
 }
 
 inline void loop::collect() noexcept {
-  if (!has_arrivals()) return;
+  if (!inbox_.load()) return;  // in one order with `posting_`
   arrival* first = nullptr;
   for (arrival* a = inbox_.exchange(nullptr); a;) {  // latest first
     arrival* next = a->next_arrival_;
@@ -864,7 +885,7 @@ inline void loop::leave() noexcept {
 }
 
 inline void loop::drain() noexcept {
-  if (visit_wanted_.load(std::memory_order_relaxed)) [[unlikely]] be_visited();
+  if (visit_wanted_.load()) [[unlikely]] be_visited();  // in one order with `posting_`
   if (closed() || running_ || virtual_) return;
   if (std::exchange(reported_idle_, false) && observer_) observer_->on_work();
   {
