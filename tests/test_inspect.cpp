@@ -253,6 +253,34 @@ TEST_CASE("a destructor may look while its coroutine is being stopped: what goes
   CHECK(!contains(text, "shop::sells "));
 }
 
+namespace shop {
+
+task<> closes_itself(task_handle<void>& own, semaphore& permits) {
+  co_await sleep_for(5s);
+  own.cancel();
+  const auto permit = co_await permits.acquire();  // it stops here
+}
+task<> looks_at_who_stops(std::string& text) {
+  semaphore permits(1);
+  const auto held = co_await permits.acquire();
+  task_handle<void> own;
+  co_await with_task_group([&](task_group& group) -> task<> {
+    own = group.spawn(closes_itself(own, permits));
+    co_await sleep_for(5s);
+    text = format_await_tree();
+  });
+}
+
+}  // namespace shop
+
+TEST_CASE("who stops where he would wait has waited for no time") {
+  std::string text;
+  simulate(shop::looks_at_who_stops(text));
+  INFO(text);
+  CHECK(contains(text, "shop::closes_itself (test_inspect.cpp:"));
+  CHECK(contains(text, "waits for semaphore for 0 "));
+}
+
 TEST_CASE("where no loop runs there is no tree of it: that is said") {
   CHECK_THROWS_WITH(format_await_tree(), containing("no loop runs on this thread"));
   CHECK(format_all_await_trees() == "no loops\n");

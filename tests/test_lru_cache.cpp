@@ -689,6 +689,19 @@ TEST_CASE("a time to idle begins anew with each use") {
   simulate(main());
 }
 
+TEST_CASE("real_a use in the turn in which an entry came does not make it older, however long that turn takes") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10, .tti = 1h}};
+    std::this_thread::sleep_for(20ms);
+    cache.put(1, 1);
+    const auto end = cache.expires_at(1);
+    CHECK(cache.find(1));
+    CHECK(cache.expires_at(1) == end);
+    co_return;
+  };
+  tandem::run(main());
+}
+
 TEST_CASE("what is known not to be there is known for a time of its own") {
   auto main = []() -> task<> {
     lru_cache<int, std::optional<int>> cache{{.capacity = 10, .ttl = 1h, .absent_ttl = 1s}};

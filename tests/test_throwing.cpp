@@ -317,6 +317,18 @@ TEST_CASE("a result whose move throws is thrown from the co_await, and nothing i
     survived.push_back(co_await moves_survived([&](int n) {
       return tandem::transform(std::vector<int>{n, n, n}, makes, {.limit = 2});
     }));
+    auto racers = [&](int n, int count) {
+      std::vector<task<fragile>> all;
+      for (int i = 0; i != count; ++i) all.push_back(makes(n));
+      return all;
+    };
+    survived.push_back(co_await moves_survived([&](int n) { return tandem::race(racers(n, 2)); }));
+    survived.push_back(co_await moves_survived([&](int n) {
+      return tandem::race(racers(n, 2)).on_discard([](fragile) {});
+    }));
+    survived.push_back(co_await moves_survived([&](int n) {
+      return tandem::race(tandem::first_successful, racers(n, 1));
+    }));
     survived.push_back(co_await moves_survived([&](int n) { return tandem::timeout(1s, makes(n)); }));
     survived.push_back(co_await moves_survived([&](int n) { return tandem::try_timeout(1s, makes(n)); }));
     survived.push_back(co_await moves_survived([&](int n) { return tandem::shield(makes(n)); }));

@@ -47,8 +47,8 @@ struct lru_cache_options {
   std::function<std::size_t(const Key&, const Value&)> weight = {};
   /// The time to live of each entry, instead of `ttl`.
   std::function<clock::duration(const Key&, const Value&)> expiry = {};
-  /// Is told of every entry that goes, while the cache is there. It must not use the cache, which throws
-  /// std::logic_error, and not throw.
+  /// Is told of every entry that goes, while the cache is there. It must not throw, not destroy the cache, and not use
+  /// it, which throws std::logic_error, but for `size`, `stats` and `expires_at`.
   std::function<void(const Key&, const Value&, eviction)> on_evict = {};
 };
 
@@ -65,11 +65,11 @@ struct lru_cache_stats {
 };
 
 /// How keys are hashed unless the cache is told otherwise: std::hash; strings can be looked up by anything that
-/// converts to std::string_view.
+/// converts to std::string_view and that they can be compared with.
 template <class Key>
 struct lru_cache_hash : std::hash<Key> {};
 template <class Key>
-requires std::convertible_to<const Key&, std::string_view>
+requires(std::convertible_to<const Key&, std::string_view> && !std::is_pointer_v<Key>)
 struct lru_cache_hash<Key> {
   using is_transparent = void;
   std::size_t operator()(std::string_view key) const noexcept { return std::hash<std::string_view>()(key); }
@@ -90,7 +90,8 @@ class cache_core;
 /// those who wait get what was loaded, the cache keeps what it was told.
 ///
 /// When there is no room the least recently used entries go (exact LRU). A time that is over is noticed when its key is
-/// asked for. The cache's destructor stops its loads without waiting; who waits gets `cancelled`.
+/// asked for; now is the moment when the loop's turn began. The cache's destructor stops its loads without waiting; who
+/// waits gets `cancelled`, if his loop runs.
 ///
 /// A hit neither suspends nor allocates, beside what copying the value does. O(1). For the coroutines of one loop;
 /// `concurrent_lru_cache` is for several. Values are copied to whoever asks: make large ones a
@@ -136,8 +137,8 @@ class basic_lru_cache {
     return core_->expires_at(detail::key_to_find<Key, Hash>(key));
   }
 
-  /// The value of `key`: tests as a bool, and dereferences to it. A reference, valid until the next suspension; a
-  /// `concurrent_lru_cache` gives a copy. Counts as a use.
+  /// The value of `key`: tests as a bool, and dereferences to it. A reference, valid until the next suspension or
+  /// change of the cache; a `concurrent_lru_cache` gives a copy. Counts as a use.
   template <class K = Key>
   auto find(const K& key) {
     return core_->find(detail::key_to_find<Key, Hash>(key));
@@ -237,14 +238,11 @@ class cache_core {
     return nullptr;
   }
   void touch(entry& e) noexcept {
-    if (is_timed_) e.used_at = turn_time();
+    if (is_timed_) is_used(e);
     entries_.use(e);
   }
   void hit(entry& e) noexcept {
     touch(e);
-    count_hit(e);
-  }
-  void count_hit(const entry& e) noexcept {
     ++stats_.hits;
     stats_.time_saved = saturated_sum(stats_.time_saved, e.cost);
   }
@@ -296,10 +294,9 @@ class cache_core {
     {
       const std::scoped_lock lock(mutex_);
       entry* e = entries_.find(key, hash);
-      if (e && (!is_timed_ || is_used_in_time(*e))) {
+      if (e && is_there(*e)) {
         take(*e);
-        entries_.use(*e);
-        count_hit(*e);
+        hit(*e);
         return true;
       }
       miss();
@@ -456,13 +453,9 @@ class cache_core {
     const std::scoped_lock lock(mutex_);
     look_up(key, hash, out);
   }
-  bool is_there(const entry& e) const { return !is_timed_ || turn_time() < e.end(options_.tti); }
-  bool is_used_in_time(entry& e) noexcept {
-    const clock::time_point now = turn_time();
-    if (now >= e.end(options_.tti)) return false;
-    e.used_at = now;
-    return true;
-  }
+  [[gnu::always_inline]] bool is_there(const entry& e) const { return !is_timed_ || turn_time() < e.end(options_.tti); }
+  /// The turn may have begun before the entry came.
+  static void is_used(entry& e) noexcept { e.used_at = std::max(e.used_at, turn_time()); }
   bool is_kept(const flight& f) {
     const std::scoped_lock lock(mutex_);
     return f.is_known;
@@ -508,6 +501,7 @@ template <class K, class Loader>
 auto basic_lru_cache<Key, Value, Hash, Equal, Loops>::get(K&& key, Loader&& loader) {
   detail::refuse_what_gcc12_miscompiles<K, Loader>();
   using function = std::decay_t<Loader>;
+  static_assert(alignof(Value) <= 2 * sizeof(void*), "a coroutine frame cannot hold an over-aligned value: use find");
   static_assert(detail::gives_awaitable<function&, const Key&>() || detail::gives_awaitable<function&>(),
                 "a loader is a callable that takes the key, or nothing, and returns an awaitable, such as a task");
   using request = detail::cache_request<core, function>;

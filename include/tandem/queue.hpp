@@ -101,9 +101,10 @@ struct queue_stats {
 /// join get `queue_closed`, those who wait to pop the end; where it is not, they are left to be destroyed with their
 /// context.
 ///
-/// T moves without throwing; its destructor may use the queue. Memory for items grows with their number and is kept;
-/// one allocation for the queue, none for a wait. g++ 12 destroys `co_await q.push(item{...})` twice if the item is an
-/// aggregate whose members need destructors: give it a name and move that, or give it a constructor.
+/// T moves without throwing; its destructor may use the queue, but not that of a T that was moved from. Memory for
+/// items grows with their number and is kept; one allocation for the queue, none for a wait. g++ 12 destroys
+/// `co_await q.push(item{...})` twice if the item is an aggregate whose members need destructors: give it a name and
+/// move that, or give it a constructor.
 template <class T, class Loops>
 class basic_queue {
   static_assert(std::is_object_v<T> && !std::is_const_v<T>, "a queue holds objects: no references, no const");

@@ -485,7 +485,12 @@ class race_vector final : public racing {
     if (settle(mine, child, how))
       discard(discard_, mine);
     else if (!was_decided && mine.has_value())
-      first_.take_from(mine);
+      keep(mine);
+  }
+  /// A move constructor that throws is how the race ends.
+  void keep(result<T>& mine) noexcept {
+    first_.take_from(mine);
+    if (first_.has_error()) this->fail(this->winner(), first_.get_error());
   }
 
   void stop_children() noexcept override {

@@ -56,9 +56,8 @@ struct wait_result {
 /// Cancels nothing and throws no failure of a task: ask the handles. What is pending may be waited for again. With a
 /// time limit it also goes on when that is over, with whatever is done; zero looks without waiting. A stop detaches the
 /// waiter only. Linear in the number of handles, beside sorting those that are done; one allocation for each of the two
-/// vectors, and one to wait. Throws
-/// std::invalid_argument for no handles and for a negative limit, std::logic_error for an empty handle, one of another
-/// loop, and one's own.
+/// vectors, and one to wait. Throws std::invalid_argument for no handles and for a negative limit, std::logic_error for
+/// an empty handle, one of another loop, and one's own.
 template <class T>
 auto wait(std::vector<task_handle<T>> handles, return_when condition = all_completed);
 template <class T, class Rep, class Period>

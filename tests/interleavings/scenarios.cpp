@@ -1,9 +1,9 @@
 // What several threads do to the library at once, each a small scenario with what must hold in the end, and with
 // mutants of the library in which it does not. explorer.hpp says how they are explored.
 //
-//   scenarios              all, as far as fits into seconds
-//   scenarios -deep        with more threads and steps
-//   scenarios NAME [-mutant=N] [-bound=N] [-schedules=N]   one, with the steps of the schedule that fails
+//   interleavings              all, as far as fits into seconds
+//   interleavings -deep        with more threads and steps
+//   interleavings NAME [-mutant=N] [-bound=N] [-schedules=N]   one, with the steps of the schedule that fails
 #include "world.hpp"
 
 namespace {

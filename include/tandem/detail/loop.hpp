@@ -570,7 +570,7 @@ class loop_service : public asio::execution_context::service {
 
 inline void leaf::park_to_be_stopped(frame& f) noexcept {
   waiter = &f;
-  f.waits_for = this;
+  settle_in();
   state_ = stopped;
   f.scope->loop->queue(*this);
 }
