@@ -568,7 +568,7 @@ class loop_service : public asio::execution_context::service {
   state_ = waiter->scope->loop->waits_from_now();
 }
 
-inline void leaf::park_to_be_stopped(frame& f) noexcept {
+[[gnu::cold, gnu::noinline]] inline void leaf::park_to_be_stopped(frame& f) noexcept {
   waiter = &f;
   settle_in();
   state_ = stopped;
