@@ -702,6 +702,19 @@ TEST_CASE("real_a use in the turn in which an entry came does not make it older,
   tandem::run(main());
 }
 
+TEST_CASE("real_a time to live of zero is over in the turn in which an entry came, however long that turn takes") {
+  auto main = []() -> task<> {
+    lru_cache<int, int> cache{{.capacity = 10, .ttl = 0s}};
+    std::this_thread::sleep_for(1ms);
+    cache.put(1, 1);
+    CHECK(!cache.find(1));
+    cache.put(2, 2, 1h);
+    CHECK(cache.find(2));
+    co_return;
+  };
+  tandem::run(main());
+}
+
 TEST_CASE("what is known not to be there is known for a time of its own") {
   auto main = []() -> task<> {
     lru_cache<int, std::optional<int>> cache{{.capacity = 10, .ttl = 1h, .absent_ttl = 1s}};
@@ -1054,7 +1067,9 @@ TEST_CASE("a key of another type is converted first, unless the hash takes it; o
   ints.put(5, 1);
   CHECK(ints.find(5L));
   CHECK_THROWS_WITH(ints.find((1LL << 32) + 5), "tandem: the key 4294967301 does not fit its type");
-  CHECK_THROWS_AS(ints.find(5.7), std::invalid_argument);
+  CHECK(ints.find(5.0));
+  for (const double none : {5.7, 2'147'483'648.0, -2'147'483'649.0, 1e300, std::nan("")})
+    CHECK_THROWS_AS(ints.find(none), std::invalid_argument);
   lru_cache<unsigned, int> positive{{.capacity = 10}};
   CHECK_THROWS_AS(positive.erase(-1), std::invalid_argument);
   auto load = [](std::vector<unsigned> keys) { return kit::after(1ms, std::vector<int>(keys.size())); };

@@ -312,11 +312,11 @@ class cache_core {
     auto e = std::make_unique<entry>(std::move(key), std::move(value), hash);
     if (options_.weight) e->weight = options_.weight(e->key, e->value);
     if (!has_times_ && !ttl) return e;
-    const clock::time_point now = clock::now();
-    e->used_at = now;
     const clock::duration d = std::max(ttl ? *ttl : time_to_live(*e), clock::duration::zero());
+    e->used_at = clock::now();
     const std::scoped_lock lock(mutex_);
-    e->gone_at = saturated_sum(now, random_.shortened(d, options_.jitter));
+    e->gone_at = d == clock::duration::zero() ? turn_time()  // over in this turn already
+                                              : saturated_sum(e->used_at, random_.shortened(d, options_.jitter));
     return e;
   }
   void put(Key key, Value value, std::optional<clock::duration> ttl) {

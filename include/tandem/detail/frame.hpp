@@ -296,8 +296,20 @@ concept deferred_operation = from_token<std::remove_cvref_t<A>>::possible;
 template <class A>
 concept awaitable = suspender<std::remove_reference_t<A>> || makes_awaiter<A> || deferred_operation<A>;
 
+/// Compilers align coroutine frames as malloc does, and what is awaited is in one, as its result is.
+template <class Awaiter>
+consteval bool fits_into_a_frame() {
+  using result = std::remove_cvref_t<decltype(std::declval<Awaiter&>().await_resume())>;
+  if constexpr (!std::is_void_v<result>)
+    if (alignof(result) > 2 * sizeof(void*)) return false;
+  return alignof(Awaiter) <= 2 * sizeof(void*);
+}
+
 template <class A>
 auto as_awaiter(A&& a) {
+  if constexpr (suspender<std::remove_reference_t<A>> && !makes_awaiter<A>)
+    static_assert(fits_into_a_frame<std::remove_reference_t<A>>(),
+                  "a coroutine frame cannot hold over-aligned objects: hand over a std::unique_ptr to one");
   if constexpr (makes_awaiter<A>) {
     return awaiter_of<decltype(std::forward<A>(a).make_awaiter())>(std::forward<A>(a));
   } else if constexpr (suspender<std::remove_reference_t<A>>) {

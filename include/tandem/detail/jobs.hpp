@@ -149,6 +149,9 @@ constexpr void check_job() {
                     gives_awaitable<std::decay_t<F>&, std::decay_t<Args>...>(),
                 "a job is an awaitable, or a callable that takes these arguments as rvalues and returns one, such as a "
                 "task; for a function that blocks, submit a coroutine that awaits to_thread");
+  static_assert(((alignof(std::decay_t<F>) <= 2 * sizeof(void*)) && ... &&
+                 (alignof(std::decay_t<Args>) <= 2 * sizeof(void*))),
+                "a job cannot hold over-aligned objects: hand over a std::unique_ptr to one");
 }
 
 /// Keeps jobs, and starts them when whoever derives from it says so. It lives as long as its face (the pool), a job of

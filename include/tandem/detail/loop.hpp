@@ -819,12 +819,12 @@ loop::entry loop::of(const Executor& executor) {
   return service.of(plain, reach);
 }
 
-/// A drain is posted unless one is already.
-inline void loop::schedule() noexcept {
+/// A drain is posted unless one is already. Out of line: what queues a leaf is inlined, and hardly ever posts.
+[[gnu::noinline]] inline void loop::schedule() noexcept {
   if (!virtual_ && !closed()) post_drain();
 }
 /// When it returns one has been posted, by whomever, that has not begun: whoever runs the context next finds it there.
-inline void loop::post_drain() noexcept {
+[[gnu::noinline]] inline void loop::post_drain() noexcept {
   std::uint64_t p = posting_.load();
   do {
     while ((p & phases) == being_posted) {  // by another thread, a few instructions ago

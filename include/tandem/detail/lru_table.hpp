@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -32,11 +33,19 @@ namespace detail {
 /// Computer Programming, volume 3, 6.4: Fibonacci hashing).
 inline std::uint64_t spread(std::size_t h) noexcept { return std::uint64_t(h) * 0x9e3779b97f4a7c15u; }
 
+/// Is the number a value of Key too?
+template <class Key, class K>
+bool fits(K number) noexcept {
+  using limits = std::numeric_limits<Key>;
+  if constexpr (std::is_floating_point_v<K> && std::is_integral_v<Key>)  // a cast from beyond the range is undefined
+    if (!(number >= K(limits::min()) && number < K(limits::max() / 2 + 1) * 2)) return false;
+  return static_cast<K>(static_cast<Key>(number)) == number && (number < K()) == (static_cast<Key>(number) < Key());
+}
 /// Refuses a number that does not fit.
 template <class Key, class K>
 Key key_from(const K& key) {
   if constexpr (std::is_integral_v<Key> && std::is_arithmetic_v<K>)
-    if (static_cast<K>(static_cast<Key>(key)) != key || (key < K()) != (static_cast<Key>(key) < Key()))
+    if (!fits<Key>(key))
       throw std::invalid_argument("tandem: the key " + std::to_string(key) + " does not fit its type");
   return static_cast<Key>(key);
 }
