@@ -5,6 +5,7 @@
 #include "explorer.hpp"
 
 #include <cxxabi.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
 #include <pthread.h>
@@ -21,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <new>
 #include <utility>
 #include <vector>
@@ -663,6 +665,15 @@ void touch(const void* p, std::size_t n, bool writes, bool is_atomic, const void
   }
 }
 
+/// Memory that comes from elsewhere: who had it before does not matter.
+void comes_anew(const void* p, std::size_t n) {
+  const auto a = reinterpret_cast<std::uintptr_t>(p);
+  for (std::uintptr_t key = a >> 3; key << 3 < a + n; ++key) {
+    cell& c = cell_of(key);
+    c.count = c.freed = 0;
+  }
+}
+
 // ---- atomic operations
 
 bool acquires(int order) { return order != 0 && order != 3; }  // __ATOMIC_RELAXED, __ATOMIC_RELEASE
@@ -882,6 +893,14 @@ void unlock(const void* x, const void* caller) {
   touch(x, 8, false, true, caller);
   release(x, at, caller);
   late_step();
+}
+/// Somebody gives back his share in what is counted elsewhere; the last one to do so may destroy it.
+void give_back(const void* x) {
+  engine e;
+  location& l = place_of(x);
+  l.releases.join(self().happened);
+  self().happened.join(l.releases);
+  ++self().happened.at[std::size_t(m->running)];
 }
 bool wait(const void* condition, const void* x, bool is_timed, const void* caller) {
   engine e;
@@ -1377,3 +1396,18 @@ void operator delete(void* p) noexcept { deallocate(p, CALLER); }
 void operator delete(void* p, std::size_t) noexcept { deallocate(p, CALLER); }
 void operator delete(void* p, std::align_val_t) noexcept { deallocate(p, CALLER); }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept { deallocate(p, CALLER); }
+
+// The memory of exceptions and the count of their owners are libstdc++'s, which is not compiled with this.
+
+void* __cxxabiv1::__cxa_allocate_exception(std::size_t n) noexcept {
+  static const auto theirs = reinterpret_cast<void* (*)(std::size_t)>(dlsym(RTLD_NEXT, "__cxa_allocate_exception"));
+  void* const p = theirs(n);
+  if (exploring()) comes_anew(p, n);
+  return p;
+}
+void std::__exception_ptr::exception_ptr::_M_release() noexcept {
+  static const auto theirs =
+      reinterpret_cast<void (*)(void*)>(dlsym(RTLD_NEXT, "_ZNSt15__exception_ptr13exception_ptr10_M_releaseEv"));
+  if (exploring()) give_back(_M_exception_object);
+  theirs(this);
+}

@@ -568,9 +568,107 @@ void item_or_stop(int mutant) {
   expect(e.was_stopped ? left && *left == 7 : !left && e.value == 7, "no item is lost");
 }
 
-// ---- run
+using cache = concurrent_lru_cache<int, int>;
 
 task<int> just_seven() { co_return 7; }
+task<int> never() {
+  co_await forever();
+  co_return 0;
+}
+task<int> asks(cache& c) {
+  const int value = co_await c.get(1, just_seven);
+  co_return value;
+}
+task<int> asks_in_vain(cache& c) {
+  const int value = co_await c.get(1, never);
+  co_return value;
+}
+
+/// Two loops ask for the same key, and one of them is stopped.
+void load_or_stop(int mutant) {
+  serial_queue here, there;
+  ending e, f;
+  world w, other;
+  loop& l = w.permanent(here);
+  loop& m = other.permanent(there);
+  cache c({.capacity = 1});
+  explorer::name(&c.core_->mutex_, "mutex of the cache");
+  if (mutant == 1) mutate(&c.core_->mutex_, operation::lock, mutation::lost, 1);
+  if (mutant == 2) mutate(&c.core_->mutex_, operation::lock, mutation::lost, 2);
+  tree t(l, e), u(m, f);
+  stop_message stop(t, e.is_over);
+  t.begin(asks(c));
+  u.begin(asks(c));
+  {
+    explorer::thread runner([&] { run(here); });
+    explorer::thread elsewhere([&] { run(there); });
+    l.push(stop);
+    explorer::wait_until_quiet();
+    here.close();
+    there.close();
+  }
+  const lru_cache_stats s = c.stats();
+  explorer::count(e.was_stopped + 2u * (s.loads == 2) + 4u * (s.joined == 1));
+  expect(e.is_over && f.is_over, "the trees end");
+  expect(f.value == 7 && (e.was_stopped || e.value == 7), "with the value, or stopped");
+  expect(s.size == 1 && s.loading == 0, "the value is kept");
+  expect(l.operations_ == 0 && l.outside_ == 0 && l.joined_.empty() && m.operations_ == 0, "nothing is counted any more");
+}
+
+/// The context of a load goes while another loop asks for its key.
+void load_or_close(int mutant) {
+  serial_queue here, there;
+  ending e, f;
+  std::optional<world> w(std::in_place);
+  world other;
+  loop& l = w->permanent(here);
+  loop& m = other.permanent(there);
+  cache c({.capacity = 1});
+  explorer::name(&c.core_->mutex_, "mutex of the cache");
+  if (mutant == 1) mutate(&c.core_->mutex_, operation::lock, mutation::lost, 0);
+  tree t(l, e), u(m, f);
+  t.begin(asks_in_vain(c));
+  here.run_one();
+  u.begin(asks(c));
+  {
+    explorer::thread elsewhere([&] { run(there); });
+    w.reset();
+    explorer::wait_until_quiet();
+    there.close();
+  }
+  explorer::count(f.value == 7);
+  expect(e.is_over && e.was_stopped, "the tree is abandoned");
+  expect(f.is_over && !f.was_stopped, "the other one ends");
+  expect(c.stats().loading == 0, "no load is left");
+  expect(m.operations_ == 0 && m.outside_ == 0 && m.joined_.empty(), "nothing is counted any more");
+}
+
+/// The cache goes while a load of it runs on another thread, with somebody who waits for it, and who is stopped.
+void load_or_end(int mutant) {
+  serial_queue here;
+  ending e;
+  world w;
+  loop& l = w.permanent(here);
+  std::optional<cache> c(std::in_place, lru_cache_options<int, int>{.capacity = 1});
+  if (mutant == 1) mutate(&c->core_->mutex_, operation::lock, mutation::lost, 1);
+  tree t(l, e);
+  stop_message stop(t, e.is_over);
+  t.begin(asks_in_vain(*c));
+  here.run_one();
+  {
+    explorer::thread runner([&] { run(here); });
+    l.push(stop);
+    c.reset();
+    explorer::wait_until_quiet();
+    here.close();
+  }
+  explorer::count(e.was_stopped);
+  expect(e.is_over && e.value == 0, "the tree ends");
+  expect(!l.has_trees(), "and so does the load");
+  expect(l.operations_ == 0 && l.outside_ == 0 && l.joined_.empty(), "nothing is counted any more");
+}
+
+// ---- run
 
 void leave_or_end(int mutant) {
   serial_queue q;
@@ -737,6 +835,9 @@ const scenario scenarios[] = {
     {"disown_or_stop", "concurrent_semaphore: its end; a stop", disown_or_stop, 1},
     {"grant_or_close", "concurrent_semaphore: a grant; the context of who waits goes", grant_or_close, 1},
     {"item_or_stop", "concurrent_queue: an item; a stop", item_or_stop, 1, 2},
+    {"load_or_stop", "concurrent_lru_cache: two loops ask for a key; a stop of one", load_or_stop, 2, 4, 2, 3},
+    {"load_or_close", "concurrent_lru_cache: the context of a load goes; another loop asks", load_or_close, 1, 2, 2},
+    {"load_or_end", "concurrent_lru_cache: its end; a stop of who waits for a load", load_or_end, 1, 2},
     {"leave_or_end", "run: the runner leaves; the tree ends", leave_or_end, 3, 2},
     {"guest_run", "run on an io_context that another thread runs as well", guest_run, 1, 0, 2},
     {"frames_come_home", "frame_memory: two threads free what a third has made, and makes anew", frames_come_home, 3, 3},

@@ -80,6 +80,7 @@ void post(queue_as_pool&, Call c) {
 #undef thread_pool
 
 #include <tandem/inspect.hpp>
+#include <tandem/lru_cache.hpp>
 #include <tandem/queue.hpp>
 #include <tandem/run.hpp>
 #include <tandem/semaphore.hpp>
