@@ -818,7 +818,7 @@ const scenario scenarios[] = {
     {"waiting_for_a_change", "the explorer: a condition variable", waiting_for_a_change, 2, 2},
     {"three_additions", "the explorer: three threads that meet once", three_additions, 1},
     {"inbox", "two threads push while the loop drains", inbox<2>, 3},
-    {"inbox_of_three", "the same, one of them twice", inbox<3>, 5, 0, 2, 4},
+    {"inbox_of_three", "the same, one of them twice", inbox<3>, 5, 0, 2, 3},
     {"posted", "two threads push, and one runs the loop then", posted, 1},
     {"going", "an idle loop goes; one lets go of it, one asks for it anew", going, 4, 0, 2, 3},
     {"visit_of_going", "an idle loop goes; another thread asks it for a visit", visit_of_going, 3, 2},
